@@ -1,0 +1,56 @@
+# make demo | test | lint | fmt | reference | clean.  Needs python3 (3.10 or newer) and make; everything goes into .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# On Linux, PyPI's torch brings CUDA along (gigabytes). For a machine without a GPU:
+#   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_FLAGS ?=
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+DEMO_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt reference clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.installed  ## install and run the embedded evaluation
+	$(BIN)/idp eval $(DEMO_FLAGS)
+
+test: lint  ## lint, type-check and run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.installed-dev  ## format, and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+reference: $(VENV)/.installed-compress  ## train, compress and tune the embedded reference model again (hours)
+	$(BIN)/python scripts/train_reference.py
+	$(BIN)/python scripts/compress_reference.py
+	$(BIN)/python scripts/tune_reference_bank.py
+
+clean:  ## remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: pip runs again only when the dependencies changed.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "idp needs Python 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install $(PIP_FLAGS) -e . -c constraints.txt
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install $(PIP_FLAGS) -e '.[dev]' -c constraints.txt
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-compress: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install $(PIP_FLAGS) -e '.[compress]' -c constraints.txt
+	@touch $@ $(VENV)/.installed

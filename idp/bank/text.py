@@ -1,0 +1,112 @@
+"""Curated text prompts, kept as YAML."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
+from idp.errors import BankError, suggest
+from idp.resources import prompt_bank_dir
+
+__all__ = ["KINDS", "load_text_prompts", "text_bank"]
+
+KINDS = ("demonstration", "domain", "instruction", "repair")
+"""What a text prompt tries: to show, to name the subject, to instruct, or to remind of the compression."""
+
+_REQUIRED = {"name", "text", "kind"}
+_ALLOWED = _REQUIRED | {"note"}
+
+
+def load_text_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
+    """Read text prompts from a YAML file, or from all of a folder's in the order of their names.
+
+    A file is a list of entries with `name`, `text`, `kind` (one of `KINDS`) and an optional `note`. The text is
+    taken as it is: mind the space or line end that separates it from the input.
+
+    Args:
+        path: a `.yaml` file or a folder of them.
+
+    Returns:
+        The prompts, with `kind`, `note` and `source` (the file's name) as provenance.
+
+    Raises:
+        BankError: naming the file and the entry: not readable, not YAML, not a list, a field missing, unknown,
+            empty or of the wrong type, or a name that occurs twice.
+
+    Example:
+        >>> from idp.resources import prompt_bank_dir
+        >>> prompts = load_text_prompts(prompt_bank_dir() / "text")  # doctest: +SKIP
+    """
+    prompts: list[Prompt] = []
+    where: dict[str, Path] = {}
+    for file in _files(Path(path)):
+        for prompt in _read(file):
+            if prompt.name in where:
+                raise BankError(f"{file}: prompt {prompt.name!r} is already in {where[prompt.name]}: rename one.")
+            where[prompt.name] = file
+            prompts.append(prompt)
+    return prompts
+
+
+def text_bank() -> PromptBank:
+    """Return the bank of all text prompts that come with the package; it fits any model.
+
+    Raises:
+        BankError: a file of the package is broken.
+    """
+    folder = prompt_bank_dir() / "text"
+    return PromptBank(load_text_prompts(folder), provenance={"source": "prompt_bank/text"})
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise BankError(f"no text prompts at {path}: it is neither a YAML file nor a folder.")
+    files = sorted(path.glob("*.yaml"))
+    if not files:
+        raise BankError(f"the folder {path} has no .yaml file with text prompts.")
+    return files
+
+
+def _read(file: Path) -> list[Prompt]:
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BankError(f"cannot read {file}: {error}.") from error
+    except yaml.YAMLError as error:
+        raise BankError(f"{file} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(entries, list) or not entries:
+        raise BankError(f"{file} is not a list of prompts with name, text and kind.")
+    return [_prompt(file, number, entry) for number, entry in enumerate(entries, start=1)]
+
+
+def _prompt(file: Path, number: int, entry: Any) -> Prompt:
+    where = f"{file}, entry {number}"
+    if not isinstance(entry, dict):
+        raise BankError(f"{where}: expected name, text and kind, found {entry!r}.")
+    _check_fields(where, entry)
+    extra = {"note": entry["note"]} if "note" in entry else {}
+    try:
+        return Prompt(
+            entry["name"], text=entry["text"], provenance={"kind": entry["kind"], "source": file.name, **extra}
+        )
+    except BankError as error:
+        raise BankError(f"{where}: {error}") from error
+
+
+def _check_fields(where: str, entry: dict[Any, Any]) -> None:
+    if missing := sorted(_REQUIRED - set(entry)):
+        raise BankError(f"{where}: {' and '.join(missing)} missing.")
+    if unknown := sorted(str(key) for key in set(entry) - _ALLOWED):
+        raise BankError(f"{where}: unknown field {unknown[0]!r}. {suggest(unknown[0], _ALLOWED)}")
+    for key, value in entry.items():
+        if not isinstance(value, str):
+            raise BankError(f"{where}: {key} is {value!r}, which is not a string (put it in quotes).")
+    if entry["kind"] not in KINDS:
+        raise BankError(f"{where}: unknown kind {entry['kind']!r}. {suggest(entry['kind'], KINDS)}")

@@ -1,0 +1,76 @@
+"""The errors a user may meet: each says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BankError",
+    "IdpError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "PromptTooLongError",
+    "SelectorError",
+    "TaskError",
+    "suggest",
+]
+
+
+class IdpError(Exception):
+    """Base of every error of this package; its message is one clear line.
+
+    The command line prints the message alone and exits with a non-zero code; ``--debug`` adds the traceback.
+    """
+
+
+class BankError(IdpError):
+    """A prompt or a prompt bank is broken, or belongs to another model."""
+
+
+class ModelError(IdpError):
+    """A model cannot be found, loaded or run."""
+
+
+class SelectorError(IdpError):
+    """A selector is unknown, not fitted, or was given options or data it cannot use."""
+
+
+class PromptTooLongError(IdpError):
+    """A prompt and its input do not fit into the model's context together."""
+
+
+class TaskError(IdpError):
+    """An evaluation task, suite or arm is unknown or unusable."""
+
+
+class OutputError(IdpError):
+    """A result cannot be written: the folder is read-only, missing, or the disk is full."""
+
+
+class MissingExtraError(IdpError):
+    """An optional dependency is not installed; the message gives the ``pip install`` line."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Name the near misses of an unknown name, then everything that is known.
+
+    Args:
+        name: what the user typed.
+        known: the names that would have been accepted.
+
+    Returns:
+        Sentences to put behind "unknown ...".
+
+    Example:
+        >>> suggest("ruoter", ["none", "router", "static"])
+        "Did you mean 'router'? Known: none, router, static."
+    """
+    names = sorted(set(known))
+    folded = {candidate.lower(): candidate for candidate in names}
+    close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
+    listed = f"Known: {', '.join(names)}." if names else "None are known."
+    if not close:
+        return listed
+    return f"Did you mean {' or '.join(repr(match) for match in close)}? {listed}"

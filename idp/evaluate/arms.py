@@ -1,0 +1,125 @@
+"""The rows of an evaluation: what each arm is, and running one through lm-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lm_eval import evaluator
+
+from idp.errors import TaskError, suggest
+from idp.evaluate.lm import IdpLM
+from idp.evaluate.oracle import item_value
+from idp.evaluate.stats import Array, mean
+from idp.evaluate.tasks import EvalTask, quiet
+from idp.select.registry import selector_names
+
+SELECTOR_OF = {
+    "compressed": "none",
+    "static": "static",
+    "random": "random",
+    "attention": "attention",
+    "attention-calibrated": "attention:calibrate=center",
+    "router": "router",
+}
+"""Arms that are a selector on the compressed model."""
+
+ARMS = ("dense", *SELECTOR_OF, "oracle")
+"""All arms that have a name, in the order of the table."""
+
+ABOUT = {
+    "dense": "the uncompressed model, no prompt",
+    "compressed": "the compressed model, no prompt",
+    "static": "the best single prompt on the tuning split",
+    "random": "a prompt drawn for each input",
+    "attention": "the IDP paper's rule as written",
+    "attention-calibrated": "the same, scores centred on each prompt's mean",
+    "router": "linear router on the mean input embedding, trained on expected loss",
+    "oracle": "the best prompt per item in hindsight: a bound, not a method",
+}
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm's results.
+
+    Attributes:
+        name: the arm.
+        results: lm-eval's own results, without samples.
+        samples: lm-eval's samples of each task, with ``idp_prompt`` and ``idp_scores``.
+        items: judged metric of each item, for the tasks in the mean.
+        values: judged metric of every task.
+        prompt_tokens: mean prompt tokens an input.
+        seconds: model and selection time this arm needs by itself.
+    """
+
+    name: str
+    results: dict[str, Any]
+    samples: dict[str, list[dict[str, Any]]] = field(repr=False)
+    items: dict[str, Array] = field(repr=False)
+    values: dict[str, float]
+    prompt_tokens: float
+    seconds: float
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the accuracy-type tasks, None without any."""
+        return mean(self.items) if self.items else None
+
+
+def check_arms(names: Sequence[str]) -> list[str]:
+    """Order arms as in the table, unknown selectors with options last.
+
+    Raises:
+        TaskError: an arm that is neither known nor a selector (near misses are named).
+    """
+    for name in names:
+        if name not in ARMS and name.split(":")[0] not in selector_names():
+            raise TaskError(f"unknown arm {name!r}. {suggest(name, [*ARMS, *selector_names()])}")
+    order = {name: place for place, name in enumerate(ARMS)}
+    return sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
+
+
+def run_arm(name: str, lm: IdpLM, tasks: Sequence[EvalTask], limit: int | None) -> ArmResult:
+    """Evaluate one arm on all tasks."""
+    with quiet():
+        output = evaluator.evaluate(
+            lm,
+            {"tasks": {entry.name: entry.task for entry in tasks}, "groups": {}, "group_map": {}},
+            limit=limit,
+            bootstrap_iters=100,
+            log_samples=True,
+        )
+    samples = output.pop("samples")
+    for rows in samples.values():
+        for row in rows:
+            _annotate(row, lm)
+    values = {entry.name: _value(output["results"][entry.name], entry.metric) for entry in tasks}
+    items = {
+        entry.name: np.array([item_value(entry, row) for row in samples[entry.name]], dtype=np.float64)
+        for entry in tasks
+        if entry.in_mean
+    }
+    return ArmResult(name, dict(output), samples, items, values, _prompt_tokens(samples, lm), lm.seconds)
+
+
+def _value(results: dict[str, Any], metric: str) -> float:
+    """The value of a metric, whatever filter it went through."""
+    return float(next(value for key, value in results.items() if key.split(",")[0] == metric))
+
+
+def _annotate(row: dict[str, Any], lm: IdpLM) -> None:
+    """Say in a sample which prompt was chosen and how all scored."""
+    selection = lm.selection_of(row["arguments"][0][0])
+    bank = lm.prompted.bank
+    row["idp_prompt"] = None if selection.index == -1 or bank is None else bank.prompts[selection.index].name
+    row["idp_scores"] = [score if np.isfinite(score) else None for score in selection.scores]
+
+
+def _prompt_tokens(samples: dict[str, list[dict[str, Any]]], lm: IdpLM) -> float:
+    bank, store = lm.prompted.bank, lm.prompted.store
+    lengths = {prompt.name: store.length(index) for index, prompt in enumerate(bank or ())}
+    rows = [row for task in samples.values() for row in task]
+    return sum(lengths.get(row["idp_prompt"], 0) for row in rows) / max(1, len(rows))

@@ -1,0 +1,159 @@
+"""The parts of one evaluation: models, bank, tasks and selectors, each made when first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import idp
+from idp.bank.bank import PromptBank
+from idp.bank.text import text_bank
+from idp.errors import IdpError, OutputError
+from idp.evaluate.arms import SELECTOR_OF, check_arms
+from idp.evaluate.lm import IdpLM
+from idp.evaluate.memo import Memo
+from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
+from idp.evaluate.selectors import SelectorShop
+from idp.evaluate.settings import Observer, Settings
+from idp.evaluate.tasks import EvalTask, load_tasks
+from idp.model.aliases import resolve
+from idp.model.load import load
+from idp.model.loaded import LanguageModel
+from idp.select.base import Selector
+
+TUNED_BANK_HINT = (
+    "no tuned bank is known for this model, so the general text bank is used. A tuned bank usually gives back more: "
+    "scripts/tune_reference_bank.py tunes one, --bank FOLDER uses it."
+)
+
+
+class Bench:
+    """Everything an evaluation works with.
+
+    Args:
+        settings: what was asked.
+        observer: is told of progress.
+
+    Raises:
+        IdpError: an unknown model, task or arm, or an output folder that cannot be written to.
+    """
+
+    def __init__(self, settings: Settings, observer: Observer) -> None:
+        self.settings, self.observer = settings, observer
+        self.notes: list[str] = []
+        self.spec = resolve(settings.model)
+        arms = check_arms(settings.arms)
+        make_writable(settings.output_dir)
+        self.tasks: list[EvalTask] = load_tasks(settings.tasks)
+        self.arms = [name for name in arms if self._possible(name)]
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        """The compressed model."""
+        self.observer.stage(f"loading {self.spec.name}", None)
+        return load(self.spec, device=self.settings.device, dtype=self.settings.dtype)
+
+    @cached_property
+    def dense(self) -> LanguageModel | None:
+        """The uncompressed model, None where it is unknown, unwanted or out of reach."""
+        source = self.settings.dense or self.spec.dense
+        if source is None or source == "none":
+            self.note("the dense model is not known (--dense gives it), so no gap can be stated.")
+            return None
+        self.observer.stage("loading the dense model", None)
+        try:
+            return load(source, device=self.settings.device, dtype=self.settings.dtype)
+        except IdpError as error:
+            if self.settings.dense is not None:
+                raise
+            self.note(f"the dense model cannot be loaded, so no gap can be stated: {error}")
+            return None
+
+    @cached_property
+    def bank(self) -> PromptBank:
+        """The prompts to choose from."""
+        folder = self.settings.bank or self.spec.bank
+        if folder is None:
+            self.note(TUNED_BANK_HINT)
+            return text_bank()
+        bank = PromptBank.load(folder)
+        bank.require(self.lm.fingerprint, allow_mismatch=self.settings.allow_mismatch)
+        return bank
+
+    @property
+    def bank_name(self) -> str:
+        """What to call the bank in results."""
+        folder = self.settings.bank or self.spec.bank
+        return "text" if folder is None else "/".join(Path(folder).parts[-2:])
+
+    @cached_property
+    def shop(self) -> SelectorShop:
+        """Where selectors come from."""
+        return SelectorShop(self.lm, self.bank, self.tasks, self.settings, self.observer)
+
+    def note(self, message: str) -> None:
+        """Keep a note for the report, and tell it at once."""
+        self.notes.append(message)
+        self.observer.note(message)
+
+    def arm_model(self, name: str) -> IdpLM:
+        """lm-eval's view of an arm."""
+        if name == "dense" and self.dense is not None:
+            return self._wrapped(self.dense, None, "none")
+        if name == "oracle":
+            return self._wrapped(self.lm, self.bank, self._oracle())
+        return self._wrapped(self.lm, self.bank, self.shop.make(SELECTOR_OF.get(name, name)))
+
+    def items(self) -> int:
+        """How many items all tasks have together, within the limit."""
+        sizes = [len(entry.task.eval_docs) for entry in self.tasks]
+        return sum(min(size, self.settings.limit or size) for size in sizes)
+
+    def _possible(self, name: str) -> bool:
+        """Leave out, with a note, what cannot be run here."""
+        if name == "dense":
+            return self.dense is not None
+        if name == "oracle" or self.shop.can_make(SELECTOR_OF.get(name, name)):
+            return True
+        self.note(f"arm {name!r} is left out: it learns from answers, which --no-fit rules out.")
+        return False
+
+    def _oracle(self) -> Selector:
+        """Choices from the measured result of every item under every prompt."""
+        for entry in self.tasks:
+            entry.task.build_all_requests(limit=self.settings.limit)
+        order = [*range(len(self.bank)), -1]
+        self.observer.stage("every prompt on every item", self.items() * len(order))
+        fixed = [FixedSelector(index).fit(self.bank, self.lm) for index in order]
+        lms = [self._wrapped(self.lm, self.bank, selector) for selector in fixed]
+        return TableSelector(oracle_table(lms, self.tasks, self.settings.limit)).fit(self.bank, self.lm)
+
+    def _wrapped(self, lm: LanguageModel, bank: PromptBank | None, selector: str | Selector) -> IdpLM:
+        # Answers of another version of the code, or of another precision, are not reused.
+        scope = repr((idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type))
+        memo = Memo(self.settings.output_dir / "answers.sqlite", scope)
+        settings = self.settings
+        return IdpLM(
+            lm,
+            bank,
+            selector,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            memo=memo,
+            advance=self.observer.advance,
+        )
+
+
+def make_writable(folder: Path) -> None:
+    """Make the output folder, and find out now whether it can be written to.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".idp-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}. Choose another --output-dir.") from error

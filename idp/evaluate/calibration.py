@@ -1,0 +1,68 @@
+"""What selectors may learn from: items of the tasks' training splits, and their losses under every prompt."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from idp.errors import TaskError
+from idp.evaluate.tasks import EvalTask
+from idp.model.loaded import LanguageModel
+from idp.run.prefix import PrefixStore
+from idp.select.base import Calibration
+from idp.tune.examples import Example, encode
+from idp.tune.losses import example_losses
+
+log = logging.getLogger(__name__)
+
+
+def training_examples(lm: LanguageModel, tasks: Sequence[EvalTask], count: int, seed: int = 0) -> list[Example]:
+    """About ``count`` seeded items of the tasks' training splits, equally many a task; never a test item.
+
+    Raises:
+        TaskError: no task has a training split that can be used.
+    """
+    usable = [entry for entry in tasks if entry.task.has_training_docs() and not entry.control]
+    if not usable:
+        raise TaskError("none of the tasks has a training split to fit a selector on; use --no-fit.")
+    share = -(-count // len(usable))
+    examples = [example for entry in usable for example in _of_task(lm, entry, share, seed)]
+    if not examples:
+        raise TaskError("no training item has a form that a selector can be fitted on; use --no-fit.")
+    return examples
+
+
+def _of_task(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> list[Example]:
+    docs = entry.task.training_docs()
+    rng = random.Random(f"{seed}-{entry.name}")
+    chosen = rng.sample(range(len(docs)), min(count, len(docs)))
+    found = [_example(lm, entry, docs[index]) for index in sorted(chosen)]
+    kept = [example for example in found if example is not None]
+    if len(kept) < len(found):
+        log.warning("%s: %d training items cannot be used for fitting", entry.name, len(found) - len(kept))
+    return kept
+
+
+def _example(lm: LanguageModel, entry: EvalTask, doc: Any) -> Example | None:
+    """A document as context and options, None where the task is of an unusual form."""
+    task = entry.task
+    text, target, space = task.doc_to_text(doc), task.doc_to_target(doc), task.config.target_delimiter
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return encode(lm, "", [target], 0, entry.name)
+    if not isinstance(text, str):
+        return None
+    first = target[0] if isinstance(target, list) and target else target
+    if task.OUTPUT_TYPE == "multiple_choice" and isinstance(first, int):
+        return encode(lm, text, [f"{space}{choice}" for choice in task.doc_to_choice(doc)], first, entry.name)
+    delimiter = "" if str(first).startswith(" ") else space
+    return encode(lm, text, [f"{delimiter}{first}"], 0, entry.name) if str(first) else None
+
+
+def calibrate(
+    store: PrefixStore, examples: Sequence[Example], batch_size: int, advance: Callable[[int], None] | None = None
+) -> Calibration:
+    """Measure the loss of every example under every prompt and under none."""
+    losses = example_losses(store, examples, batch_size, advance)  # (N, m + 1)
+    return Calibration([example.context for example in examples], losses, [example.group for example in examples])

@@ -1,0 +1,238 @@
+"""lm-eval's view of a model with dynamic prompts.
+
+Tokenisation, rolling windows, stop sequences and chat templates are those of lm-eval's own `hf` model, from which this
+one derives; only what is computed differs: every request runs under the prompt that the selector picks for its context,
+and all options of one question share one pass.
+
+Use it as `lm_eval.simple_evaluate(model="idp", model_args="pretrained=...,bank=...,selector=router", ...)` after
+`import idp.evaluate`, or through `idp eval`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils_hf import stop_sequences_criteria
+
+from idp.bank.bank import PromptBank
+from idp.errors import IdpError
+from idp.evaluate.memo import Answer, Memo
+from idp.evaluate.timing import timed
+from idp.model.load import load
+from idp.model.loaded import LanguageModel
+from idp.run.generate import DynamicPromptModel
+from idp.run.score import Request, score
+from idp.run.wrap import prepare
+from idp.select.base import Selection, Selector
+
+log = logging.getLogger(__name__)
+
+Tokens = tuple[int, ...]
+PairRequest = tuple[tuple[str, str] | None, list[int], list[int]]
+
+
+@register_model("idp")
+class IdpLM(HFLM):
+    """A language model whose every input gets its own prompt.
+
+    Args:
+        pretrained: alias, path or hub id, or a `LanguageModel`.
+        bank: a `PromptBank` or the folder of one; may be left out with ``selector="none"``.
+        selector: a name with options (``attention:calibrate=center``), or a fitted `Selector`.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        dtype: ``auto``, ``float32``, ``bfloat16`` ...
+        batch_size: rows run at once.
+        seed: of selectors that draw.
+        memo: where answers are kept; in memory unless given.
+        advance: called with the number of requests just answered.
+        kwargs: further arguments of lm-eval's `hf` model.
+
+    Attributes:
+        seconds: model and selection time of all requests so far, each counted as if computed for this arm alone.
+
+    Raises:
+        IdpError: any of the arguments does not fit, each with its own message.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | LanguageModel,
+        bank: str | PromptBank | None = None,
+        selector: str | Selector = "router",
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | str = 32,
+        seed: int = 0,
+        memo: Memo | None = None,
+        advance: Callable[[int], None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.pop("max_batch_size", None)  # lm-eval always passes it; rows are counted, not probed
+        lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=device, dtype=dtype)
+        self.prompted: DynamicPromptModel = prepare(lm, bank, selector, seed=seed)
+        super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **kwargs)
+        self.memo = memo or Memo(None, "")
+        self.advance = advance or (lambda count: None)
+        self.seconds = 0.0
+        self._selections: dict[str | Tokens, Selection] = {}
+        self._choice_of: dict[Tokens, int] = {}
+
+    @property
+    def max_length(self) -> int:
+        """Context length in tokens that is left beside the longest prompt of the bank."""
+        bank, store = self.prompted.bank, self.prompted.store
+        return self.prompted.lm.max_length - max((store.length(i) for i in range(len(bank or ()))), default=0)
+
+    def selection_of(self, context: str) -> Selection:
+        """What was chosen for a context that has been run (of a rolling request: for any text)."""
+        return self._selections.get(context) or self._selections[(self.prefix_token_id,)]
+
+    def context_ids(self, instance: Instance) -> Tokens:
+        """The tokens that the selector sees of a request."""
+        if instance.request_type == "loglikelihood_rolling" or not instance.args[0]:
+            return (self.prefix_token_id,)
+        if instance.request_type == "generate_until":
+            return tuple(self.tok_encode(instance.args[0]))
+        return tuple(self._encode_pair(*instance.args)[0])
+
+    def _select(self, contexts: dict[str | Tokens, Sequence[int]]) -> None:
+        """Choose prompts for contexts not seen before; the time counts."""
+        new = {key: ids for key, ids in contexts.items() if key not in self._selections}
+        chosen, seconds = timed(lambda: self.prompted.selector.select_batch(list(new.values())))
+        self._selections.update(zip(new, chosen, strict=True))
+        self.seconds += seconds
+
+    def _answers(
+        self, keys: list[Any], compute: Callable[[list[int]], Iterable[list[tuple[int, Any, float]]]]
+    ) -> list[Answer]:
+        """Look keys up, compute what is missing chunk by chunk, keep each chunk at once."""
+        found = self.memo.get(keys)
+        missing = [index for index, answer in enumerate(found) if answer is None]
+        self.advance(len(keys) - len(missing))
+        for chunk in compute(missing):
+            self.memo.put((keys[index], value, seconds) for index, value, seconds in chunk)
+            for index, value, seconds in chunk:
+                found[index] = Answer(value, seconds)
+        answers = [answer for answer in found if answer is not None]
+        self.seconds += sum(answer.seconds for answer in answers)
+        return answers
+
+    def _loglikelihood_tokens(
+        self, requests: list[PairRequest], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Score (context, continuation) pairs; pairs with one context share a row."""
+        self._select({_context_key(request): tuple(request[1]) for request in reversed(requests)})
+        choices = [self._selections[_context_key(request)].index for request in requests]
+        rows: dict[tuple[int, Tokens], dict[Tokens, None]] = {}
+        pairs = [self._truncate(request) for request in requests]
+        for choice, (context, continuation) in zip(choices, pairs, strict=True):
+            rows.setdefault((choice, context), {})[continuation] = None
+        wanted = [(choice, Request(context, tuple(options))) for (choice, context), options in rows.items()]
+        scores = self._score(wanted)
+        return [
+            scores[choice, context][continuation]
+            for choice, (context, continuation) in zip(choices, pairs, strict=True)
+        ]
+
+    def _score(self, wanted: list[tuple[int, Request]]) -> dict[tuple[int, Tokens], dict[Tokens, tuple[float, bool]]]:
+        size = int(self.batch_size)
+
+        def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
+            order = sorted(missing, key=lambda index: -wanted[index][1].packed_length)
+            for start in range(0, len(order), 16 * size):
+                part = order[start : start + 16 * size]
+                requests, choices = [wanted[i][1] for i in part], [wanted[i][0] for i in part]
+                done = score(self.prompted.store, requests, choices, batch_size=size, advance=self.advance)
+                yield [
+                    (i, [list(s) for s in scored.scores], scored.seconds) for i, scored in zip(part, done, strict=True)
+                ]
+
+        keys = [("score", self._prompt_id(choice), r.context, r.continuations) for choice, r in wanted]
+        answers = self._answers(keys, compute)
+        return {
+            (choice, request.context): {
+                continuation: (float(value[0]), bool(value[1]))
+                for continuation, value in zip(request.continuations, answer.value, strict=True)
+            }
+            for (choice, request), answer in zip(wanted, answers, strict=True)
+        }
+
+    def _truncate(self, request: PairRequest) -> tuple[Tokens, Tokens]:
+        """Cut a context from the left where it does not fit, as lm-eval's contract asks."""
+        _, context, continuation = request
+        room = self.max_length + 1 - len(continuation)
+        if len(context) <= room:
+            return tuple(context), tuple(continuation)
+        log.warning(
+            "a context of %d tokens was cut to its last %d to fit beside the prompt", len(context), max(1, room)
+        )
+        return tuple(context[-max(1, room) :]), tuple(continuation)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Generate under the chosen prompts; the base class batches, cuts and stops."""
+        tokens = {str(request.args[0]): tuple(self.tok_encode(request.args[0])) for request in requests}
+        self._select({context: ids for context, ids in tokens.items()})
+        self._choice_of = {ids: self._selections[context].index for context, ids in tokens.items()}
+        size = int(self.batch_size)
+
+        def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
+            order = sorted(missing, key=lambda index: -len(tokens[str(requests[index].args[0])]))
+            for start in range(0, len(order), size):
+                part = order[start : start + size]
+                parent = super(IdpLM, self).generate_until
+                texts, seconds = timed(partial(parent, [requests[i] for i in part], disable_tqdm=True))
+                self.advance(len(part))
+                yield [(i, text, seconds / len(part)) for i, text in zip(part, texts, strict=True)]
+
+        keys = [
+            ("generate", self._prompt_id(self._selections[str(request.args[0])].index), *request.args)
+            for request in requests
+        ]
+        return [str(answer.value) for answer in self._answers(keys, compute)]
+
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
+        """Generate for one padded batch under the prompts chosen before."""
+        mask = kwargs.pop("attention_mask")
+        rows = [tuple(row[keep].tolist()) for row, keep in zip(context, mask.bool(), strict=True)]
+        if not kwargs.get("do_sample"):
+            kwargs = {**kwargs, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        criteria = stop_sequences_criteria(self.tokenizer, stop, context.shape[1], context.shape[0])
+        sequences: torch.Tensor = self.prompted.generate_with(
+            [self._choice_of.get(row, -1) for row in rows],
+            context,
+            attention_mask=mask,
+            max_length=max_length,
+            stopping_criteria=criteria,
+            pad_token_id=self.tokenizer.pad_token_id,
+            **kwargs,
+        )
+        return sequences
+
+    def _prompt_id(self, choice: int) -> str:
+        """What a prompt is, whatever bank it stands in and wherever."""
+        bank = self.prompted.bank
+        return "none" if choice == -1 or bank is None else bank.prompts[choice].digest
+
+
+def _context_key(request: PairRequest) -> str | Tokens:
+    """The question whose options must share one prompt: its text, or without one its tokens."""
+    return request[0][0] if request[0] else tuple(request[1])
+
+
+def _rows(batch_size: int | str) -> int:
+    if isinstance(batch_size, str) and batch_size.startswith("auto"):
+        return 32
+    try:
+        rows = int(batch_size)
+    except ValueError:
+        rows = 0
+    if rows < 1:
+        raise IdpError(f"batch_size must be a positive number or 'auto', not {batch_size!r}.")
+    return rows

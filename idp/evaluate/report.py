@@ -1,0 +1,225 @@
+"""What an evaluation leaves behind: `results.json` in lm-eval's schema, samples, and a report to read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import idp
+from idp.evaluate.arms import ABOUT, ArmResult
+from idp.evaluate.evaluation import Evaluation
+from idp.evaluate.stats import Interval
+from idp.files import atomic_write_text
+
+
+def write_report(evaluation: Evaluation) -> dict[str, Path]:
+    """Write all files of an evaluation.
+
+    Returns:
+        The paths by kind: ``results`` (JSON), ``report`` (Markdown), ``samples`` (the folder).
+
+    Raises:
+        OutputError: a file cannot be written; what was computed stays in ``answers.sqlite``.
+    """
+    folder = evaluation.settings.output_dir
+    for arm in evaluation.arms.values():
+        for task, rows in arm.samples.items():
+            lines = "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+            atomic_write_text(folder / f"samples_{task}_{_file_name(arm.name)}.jsonl", lines)
+    results, report = folder / "results.json", folder / "report.md"
+    atomic_write_text(results, json.dumps(to_json(evaluation), indent=2, default=str, ensure_ascii=False) + "\n")
+    atomic_write_text(report, to_markdown(evaluation))
+    return {"results": results, "report": report, "samples": folder}
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """lm-eval's results of the main arm, its schema untouched, and the key ``"idp"`` with everything else."""
+    settings = evaluation.settings
+    output = dict(evaluation.main_arm.results)
+    output["config"] = {
+        "model": "idp",
+        "model_args": {"pretrained": settings.model, "bank": settings.bank, "selector": evaluation.main_arm.name},
+        "batch_size": settings.batch_size,
+        "device": settings.device,
+        "limit": settings.limit,
+        "random_seed": settings.seed,
+    }
+    output["date"] = time.time()
+    output |= {f"{name}_version": version(name) for name in ("lm_eval", "transformers", "torch")}
+    return {**_finite(output), "idp": _finite(_idp(evaluation))}
+
+
+def _idp(evaluation: Evaluation) -> dict[str, Any]:
+    settings = evaluation.settings
+    return {
+        "version": idp.__version__,
+        "model": evaluation.model,
+        "bank": evaluation.bank,
+        "seed": settings.seed,
+        "settings": {
+            "tasks": list(settings.tasks),
+            "arms": list(settings.arms),
+            "limit": settings.limit,
+            "fit": settings.fit,
+            "fit_items": settings.fit_items,
+        },
+        "metrics": {task.name: task.metric for task in evaluation.tasks},
+        "in_mean": [task.name for task in evaluation.tasks if task.in_mean],
+        "chance": {task.name: task.chance for task in evaluation.tasks if task.chance is not None},
+        "arms": {name: _arm(arm) for name, arm in evaluation.arms.items()},
+        "gap_recovered": {
+            name: {"value": gap.value, "ci95": [gap.low, gap.high]} for name, gap in evaluation.gaps.items()
+        },
+        "paired": [
+            {
+                "a": pair.a,
+                "b": pair.b,
+                "difference": pair.difference.value,
+                "ci95": [pair.difference.low, pair.difference.high],
+                "p": pair.p,
+            }
+            for pair in evaluation.paired
+        ],
+        "detectable_difference": evaluation.detectable,
+        "notes": evaluation.notes,
+    }
+
+
+def _arm(arm: ArmResult) -> dict[str, Any]:
+    return {
+        "mean": arm.mean,
+        "tasks": arm.values,
+        "prompt_tokens": arm.prompt_tokens,
+        "seconds": arm.seconds,
+        "prompts_chosen": _chosen(arm),
+    }
+
+
+def _chosen(arm: ArmResult) -> dict[str, int]:
+    """How often each prompt was chosen."""
+    counts: dict[str, int] = {}
+    for rows in arm.samples.values():
+        for row in rows:
+            name = row["idp_prompt"] or "none"
+            counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what could not be computed is null."""
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _file_name(arm: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", arm)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as percent, a dash where there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
+
+
+def interval(gap: Interval | None) -> str:
+    """A share with its interval, such as ``54 % [41, 66]``."""
+    if gap is None or not math.isfinite(gap.value):
+        return "no dense" if gap is None else "-"
+    return f"{100 * gap.value:.0f} % [{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as far as the permutations resolve it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the main table."""
+    tasks = evaluation.tasks
+    names = [task.name.removeprefix("atlas_") + ("" if task.in_mean else " *") for task in tasks]
+    headers = ["arm", "mean", "gap recovered [95 %]", *names, "prompt tokens", "seconds"]
+    rows = []
+    for name, arm in evaluation.arms.items():
+        values = [percent(arm.values[t.name]) if t.higher_is_better else f"{arm.values[t.name]:.2f}" for t in tasks]
+        title = f"{name} (bound)" if name == "oracle" else name
+        gap = interval(evaluation.gaps.get(name))
+        rows.append([title, percent(arm.mean, 2), gap, *values, f"{arm.prompt_tokens:.1f}", f"{arm.seconds:.1f}"])
+    return headers, rows
+
+
+def footnotes(evaluation: Evaluation) -> list[str]:
+    """What a reader of the table must know."""
+    lines = ["Accuracies in percent; the mean is over the tasks without a star."]
+    for task in evaluation.tasks:
+        if task.control:
+            chance = f" (chance {percent(task.chance)})" if task.chance else ""
+            lines.append(
+                f"{task.name} is the control on facts never seen in training: every arm should be at chance{chance}."
+            )
+        elif not task.higher_is_better:
+            lines.append(f"{task.name} is a {task.metric.replace('_', ' ')}: lower is better.")
+    if evaluation.detectable is not None:
+        lines.append(
+            f"This many items detect a difference of {100 * evaluation.detectable:.1f} points between two arms like "
+            "router and static (5 % level, 80 % power)."
+        )
+    return lines + evaluation.notes
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """A report for people."""
+    headers, rows = table(evaluation)
+    model, bank = evaluation.model, evaluation.bank
+    lines = [
+        f"# {model['name']} with dynamic prompts",
+        "",
+        f"Model: {model['source']} ({model['compression'] or 'compression not stated'}), {model['dtype']}. "
+        f"Bank: {bank['name']}, {len(list(bank['prompts']))} prompts. Seed {evaluation.settings.seed}.",  # type: ignore[call-overload]
+        "",
+        *_markdown_table(headers, rows),
+        "",
+        *[f"- {line}" for line in footnotes(evaluation)],
+        "",
+        "## Arms",
+        "",
+        *[f"- **{name}**: {ABOUT.get(name, 'selector ' + name)}" for name in evaluation.arms],
+        "",
+        "## Paired differences (points, 95 % bootstrap interval, sign-flip permutation p)",
+        "",
+        *_markdown_table(["arm", "minus", "difference", "95 %", "p"], paired_rows(evaluation)),
+        "",
+        "## Prompts chosen",
+        "",
+        *[f"- **{name}**: {_chosen_text(arm)}" for name, arm in evaluation.arms.items()],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def paired_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Rows of the table of differences."""
+    return [
+        [
+            pair.a,
+            pair.b,
+            f"{100 * pair.difference.value:+.2f}",
+            f"[{100 * pair.difference.low:+.2f}, {100 * pair.difference.high:+.2f}]",
+            p_text(pair.p),
+        ]
+        for pair in evaluation.paired
+    ]
+
+
+def _chosen_text(arm: ArmResult) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(_chosen(arm).items(), key=lambda pair: -pair[1]))
+
+
+def _markdown_table(headers: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows)]

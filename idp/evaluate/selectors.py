@@ -1,0 +1,99 @@
+"""Selectors for an evaluation: from the bank's state, from the cache, or fitted on training splits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from idp.bank.bank import PromptBank
+from idp.errors import BankError, IdpError
+from idp.evaluate.calibration import calibrate, training_examples
+from idp.evaluate.settings import Observer, Settings
+from idp.evaluate.tasks import EvalTask
+from idp.model.loaded import LanguageModel
+from idp.run.prefix import PrefixStore
+from idp.select.base import Calibration, Selector
+from idp.select.registry import get_selector
+
+
+def cache_dir() -> Path:
+    """Where fitted selectors are kept between runs."""
+    return Path(os.environ.get("IDP_CACHE") or Path.home() / ".cache" / "idp")
+
+
+class SelectorShop:
+    """Makes the selectors of one evaluation; what is expensive happens once.
+
+    Args:
+        lm: the compressed model.
+        bank: its prompts.
+        tasks: the tasks, whose training splits may be learned from.
+        settings: of the evaluation.
+        observer: is told of progress.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, bank: PromptBank, tasks: Sequence[EvalTask], settings: Settings, observer: Observer
+    ) -> None:
+        self.lm, self.bank, self._tasks, self._settings, self._observer = lm, bank, tasks, settings, observer
+
+    def make(self, spec: str) -> Selector:
+        """A selector ready to choose.
+
+        Raises:
+            SelectorError: an unknown name or option.
+            TaskError: it needs fitting, and no task has a training split.
+        """
+        selector = get_selector(spec, seed=self._settings.seed)
+        for bank in (self.bank, self._cached):
+            if bank is not None and spec in bank.selectors:
+                return selector.load_state(bank.selectors[spec], self.bank, self.lm)
+        if selector.needs == "nothing":
+            return selector.fit(self.bank, self.lm)
+        fitted = selector.fit(self.bank, self.lm, self._calibration if selector.needs == "losses" else self._inputs)
+        self._keep(spec, fitted)
+        return fitted
+
+    def can_make(self, spec: str) -> bool:
+        """Whether the selector is there without learning from answers, which ``--no-fit`` rules out."""
+        return spec in self.bank.selectors or self._settings.fit or get_selector(spec).needs != "losses"
+
+    @cached_property
+    def _calibration(self) -> Calibration:
+        settings, store = self._settings, PrefixStore(self.lm, self.bank)
+        examples = training_examples(self.lm, self._tasks, settings.fit_items, settings.seed)
+        self._observer.stage("fitting selectors", len(examples) * (len(self.bank) + 1))
+        return calibrate(store, examples, settings.batch_size, self._observer.advance)
+
+    @cached_property
+    def _inputs(self) -> Calibration:
+        """Contexts without answers; those of the full calibration where fitting is allowed."""
+        if self._settings.fit:
+            return self._calibration
+        examples = training_examples(self.lm, self._tasks, self._settings.fit_items, self._settings.seed)
+        return Calibration([example.context for example in examples])
+
+    @property
+    def _folder(self) -> Path:
+        settings = self._settings
+        parts = [self.lm.fingerprint, *(p.digest for p in self.bank), sorted(t.name for t in self._tasks)]
+        parts += [settings.fit_items, settings.seed, settings.fit]
+        return cache_dir() / "selectors" / hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+    @property
+    def _cached(self) -> PromptBank | None:
+        try:
+            return PromptBank.load(self._folder) if self._folder.is_dir() else None
+        except BankError:
+            return None  # a cache that cannot be read is as good as none
+
+    def _keep(self, spec: str, selector: Selector) -> None:
+        """Keep what was learned; a home that cannot be written to only costs time."""
+        bank = self._cached or PromptBank(self.bank.prompts, self.lm.fingerprint)
+        try:
+            bank.with_selector(spec, selector.state()).save(self._folder)
+        except IdpError as error:
+            self._observer.note(f"what was fitted is not kept for the next run: {error}")

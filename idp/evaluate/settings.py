@@ -1,0 +1,72 @@
+"""What an evaluation is asked to do, and how it tells how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from idp.evaluate.arms import ARMS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything `idp eval` can be told.
+
+    Attributes:
+        model: alias, folder or hub id of the compressed model.
+        dense: the same of the uncompressed one; None takes the alias's, ``"none"`` goes without.
+        bank: folder of a bank; None takes the alias's, or the general text bank.
+        tasks: tasks, tags or suites.
+        arms: rows of the table.
+        limit: items a task.
+        batch_size: rows run at once.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        dtype: ``auto``, ``float32``, ``bfloat16`` ...
+        seed: of everything random.
+        output_dir: where results and answers go.
+        fit: whether selectors that the bank holds no state of may learn from training splits.
+        fit_items: how many training items they learn from.
+        allow_mismatch: whether a bank made for another model may be used.
+    """
+
+    model: str = "reference"
+    dense: str | None = None
+    bank: str | None = None
+    tasks: tuple[str, ...] = ("atlas",)
+    arms: tuple[str, ...] = ARMS
+    limit: int | None = None
+    batch_size: int = 64
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+    output_dir: Path = Path("idp-results")
+    fit: bool = True
+    fit_items: int = 400
+    allow_mismatch: bool = False
+
+
+class Observer(Protocol):
+    """Is told of progress."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A new stage of ``total`` units began."""
+
+    def advance(self, count: int) -> None:
+        """``count`` more units of the stage are done."""
+
+    def note(self, message: str) -> None:
+        """Something the user should know."""
+
+
+class Silent:
+    """An observer that tells nobody."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Say nothing."""
+
+    def advance(self, count: int) -> None:
+        """Say nothing."""
+
+    def note(self, message: str) -> None:
+        """Say nothing."""

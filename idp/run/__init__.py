@@ -1,0 +1,1 @@
+"""Running the untouched model with the chosen prompts: prefixes, scoring, generation."""

@@ -1,0 +1,112 @@
+"""From a model somebody already has to one that is given a prompt for each input."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from idp.bank.bank import PromptBank
+from idp.errors import SelectorError
+from idp.model.loaded import LanguageModel
+from idp.run.generate import DynamicPromptModel
+from idp.select.base import Selector
+from idp.select.registry import get_selector
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["fitted_selector", "prepare", "wrap"]
+
+
+def wrap(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    bank: PromptBank | str | os.PathLike[str] | None = None,
+    selector: str | Selector = "router",
+    *,
+    allow_mismatch: bool = False,
+    seed: int = 0,
+) -> DynamicPromptModel:
+    """Give a model prompts: the result's `generate` is used like the model's own.
+
+    Args:
+        model: a causal language model of transformers; it is not changed, but put into evaluation mode, and its
+            weights ask for no gradients.
+        tokenizer: its tokenizer.
+        bank: the prompts, or the folder they are in; None only with selector `none`.
+        selector: a name, or a selector of yours. What a selector has learned is read from the bank.
+        allow_mismatch: use the bank although it was made for another model.
+        seed: for selectors that draw at random.
+
+    Returns:
+        The model with its prompts.
+
+    Raises:
+        BankError: no or a broken bank, or one made for another model.
+        SelectorError: an unknown selector, or one that is not fitted on this bank.
+
+    Example:
+        >>> prompted = idp.wrap(model, tokenizer, bank="my-bank", selector="router")  # doctest: +SKIP
+        >>> prompted.generate(**tokenizer("The capital of France is", return_tensors="pt"))  # doctest: +SKIP
+    """
+    lm = LanguageModel(model, tokenizer, model.config.name_or_path or type(model).__name__)
+    return prepare(lm, bank, selector, allow_mismatch=allow_mismatch, seed=seed)
+
+
+def prepare(
+    lm: LanguageModel,
+    bank: PromptBank | str | os.PathLike[str] | None,
+    selector: str | Selector,
+    *,
+    allow_mismatch: bool = False,
+    seed: int = 0,
+) -> DynamicPromptModel:
+    """Do what `wrap` does for a model that is loaded already; arguments and errors are the same."""
+    if bank is None:
+        if selector != "none":
+            raise SelectorError("a selector needs a bank to choose from: give bank=..., or selector='none'.")
+        return DynamicPromptModel(lm, None, get_selector("none"))
+    prompts = bank if isinstance(bank, PromptBank) else PromptBank.load(bank)
+    if prompts.fingerprint is not None:  # a bank of text fits any model, and hashing a large one takes seconds
+        prompts.require(lm.fingerprint, allow_mismatch=allow_mismatch)
+    return DynamicPromptModel(lm, prompts, fitted_selector(selector, prompts, lm, seed=seed))
+
+
+def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageModel, *, seed: int = 0) -> Selector:
+    """Make a selector ready to choose: as it is, from its state in the bank, or fitted where that needs no data.
+
+    Args:
+        selector: a name, with options if wanted (`attention:calibrate=center`), or a selector, fitted or not.
+        bank: what it chooses from.
+        lm: the model it chooses for.
+        seed: for selectors that draw at random.
+
+    Returns:
+        The selector, fitted.
+
+    Raises:
+        SelectorError: an unknown name, one fitted on another bank, or one that has to be fitted on calibration data.
+    """
+    made = get_selector(selector, seed=seed) if isinstance(selector, str) else selector
+    if (fitted_on := _bank_of(made)) is not None:
+        if fitted_on.names != bank.names:
+            raise SelectorError(f"selector {made.name!r} was fitted on another bank; fit it on this one.")
+        return made
+    if isinstance(selector, str) and selector in bank.selectors:
+        return made.load_state(bank.selectors[selector], bank, lm)
+    if made.needs == "nothing":
+        return made.fit(bank, lm)
+    kept = selector if isinstance(selector, str) else made.name
+    raise SelectorError(
+        f"selector {kept!r} learns from calibration {made.needs}, and the bank holds no fitted one: fit it with "
+        f"selector.fit(bank, lm, calibration) and pass the selector, or keep it with bank.with_selector({kept!r}, "
+        "selector.state())."
+    )
+
+
+def _bank_of(selector: Selector) -> PromptBank | None:
+    """Return the bank a selector was fitted on, or None when it was not."""
+    try:
+        return selector.bank
+    except SelectorError:
+        return None

@@ -1,0 +1,71 @@
+"""Selectors by name: the package's own and any other package's, through the same entry points."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from idp.errors import SelectorError, suggest
+from idp.select.base import Selector
+
+__all__ = ["GROUP", "get_selector", "selector_names"]
+
+GROUP = "idp.selectors"
+"""Entry point group that selectors are declared in; a package adds its own there."""
+
+
+def selector_names() -> list[str]:
+    """Return the names of all installed selectors, sorted."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
+    """Make a selector by its name.
+
+    Args:
+        name: one of `selector_names()`, with options behind a colon if wanted: `attention:calibrate=center`.
+        seed: for selectors that draw at random; the others have nothing to seed and are not given it.
+        options: the selector's own options.
+
+    Returns:
+        The selector, not yet fitted.
+
+    Raises:
+        SelectorError: no selector has that name, it has no such option, or its package is broken.
+
+    Example:
+        >>> get_selector("attention", calibrate="zscore").name
+        'attention'
+    """
+    name, written = _parse(name)
+    options = {**written, **options}
+    point = _find(name)
+    try:
+        made = point.load()
+    except Exception as error:  # a stranger's package may fail in any way
+        raise SelectorError(f"selector {name!r} of {point.value} cannot be imported: {error}.") from error
+    if not (isinstance(made, type) and issubclass(made, Selector)):
+        raise SelectorError(f"selector {name!r} of {point.value} is not a class derived from idp.select.Selector.")
+    accepted = set(inspect.signature(made).parameters)
+    if unknown := sorted(set(options) - accepted):
+        raise SelectorError(f"selector {name!r} has no option {unknown[0]!r}. {suggest(unknown[0], accepted)}")
+    return made(**options, **({"seed": seed} if "seed" in accepted else {}))
+
+
+def _parse(spec: str) -> tuple[str, dict[str, str]]:
+    """Split `name:option=value,...` into the name and its options."""
+    name, _, rest = spec.partition(":")
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    if broken := next((option for option, equals, value in pairs if not (option and equals and value)), None):
+        raise SelectorError(
+            f"cannot read the option {broken!r} of selector {spec!r}: write name:option=value,option=value."
+        )
+    return name, {option.strip(): value.strip() for option, _, value in pairs}
+
+
+def _find(name: str) -> EntryPoint:
+    points = tuple(entry_points(group=GROUP, name=name))
+    if not points:
+        raise SelectorError(f"unknown selector {name!r}. {suggest(name, selector_names())}")
+    return points[0]

@@ -1,0 +1,125 @@
+"""Fixtures shared by all tests: tiny models of real architectures, made here, with no download."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+
+    from idp.model.loaded import LanguageModel
+
+    TinyLM = Callable[..., LanguageModel]
+
+_TRAINING_TEXT = [
+    "The river runs past the old mill and the miller counts his sacks of flour every evening.",
+    "Question: What is the capital of France? Answer: Paris. Question: Who wrote the letter? Answer: Anna.",
+    "Your weights were compressed. Think of what you knew before and answer with the fact itself.",
+    "Is a whale a fish? No, a whale is a mammal. Are two and two four? Yes, two and two are four.",
+    "Once upon a time there was a small town by the sea where nobody ever locked a door.",
+    "True or false? Context: question, answer, choose the best option: A, B, C or D.",
+] * 3
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 384 tokens with bos, eos and pad, which puts bos in front of a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_TRAINING_TEXT, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="left"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tiny_tokenizer: PreTrainedTokenizerFast) -> TinyLM:
+    """A factory: `tiny_lm()` is a two-layer LLaMA, `tiny_lm("opt")` an OPT; config fields may be overridden.
+
+    A model is made once for the whole session, so no test may change it; `seed` gives other weights.
+    """
+    made: dict[tuple[object, ...], LanguageModel] = {}
+
+    def make(architecture: str = "llama", *, seed: int = 0, **overrides: Any) -> LanguageModel:
+        key = (architecture, seed, *sorted(overrides.items()))
+        if key not in made:
+            made[key] = _make_lm(architecture, tiny_tokenizer, seed, overrides)
+        return made[key]
+
+    return make
+
+
+def _make_lm(
+    architecture: str, tokenizer: PreTrainedTokenizerFast, seed: int, overrides: dict[str, Any]
+) -> LanguageModel:
+    from transformers import AutoModelForCausalLM
+
+    from idp.model.loaded import LanguageModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(_config(architecture, len(tokenizer), overrides))
+        # Fresh biases and norms are 0 and 1, which would hide a bias that is added twice or not at all.
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter.add_(0.1 * torch.randn(parameter.shape))
+    return LanguageModel(model.float(), tokenizer, f"tiny-{architecture}")
+
+
+def _config(architecture: str, vocab_size: int, overrides: dict[str, Any]) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    common = {"vocab_size": vocab_size, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    # The spread is ten times the usual one: at 0.02 a random model barely looks at its input.
+    decoder = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+    }
+    grouped = decoder | {"num_key_value_heads": 2}
+    fields: dict[str, dict[str, Any]] = {
+        "llama": grouped,
+        "mistral": grouped | {"head_dim": 8},
+        "qwen2": grouped,
+        "qwen3": grouped | {"head_dim": 8},
+        "gemma2": grouped | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 256},
+        "phi3": grouped,
+        "gpt_neox": decoder,
+        "opt": {
+            "hidden_size": 32,
+            "word_embed_proj_dim": 32,
+            "ffn_dim": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 256,
+            "init_std": 0.2,
+            "dropout": 0.0,
+        },
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2},
+        "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2},
+    }
+    return AutoConfig.for_model(architecture, **(common | fields[architecture] | overrides))

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GenerationConfig, LogitsProcessorList, MaxTimeCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from idp.bank.bank import PromptBank
+from idp.errors import ModelError, PromptTooLongError, SelectorError
+from idp.run.generate import DynamicPromptModel
+from idp.run.inputs import pad_left
+
+ARCHITECTURES = ["llama", "opt", "gpt2", "qwen2", "mistral"]
+_ROW = st.lists(st.integers(3, 383), min_size=1, max_size=10)
+_BATCHES = st.lists(st.tuples(_ROW, st.integers(-1, 3)), min_size=1, max_size=4)
+_ROWS = [[5, 6, 7, 8, 9, 10], [11, 12], [13], [14, 15, 16], [5, 6, 7, 8]]
+_CHOICES = [0, 3, -1, 1, 2]
+
+
+def _prompted(lm, mixed_bank):
+    return DynamicPromptModel(lm, mixed_bank(lm), None)
+
+
+def _uncached(lm, bank, row, choice, **kwargs):
+    """The definition: this row alone, prompt and input as embeddings."""
+    embeds = lm.embed(torch.tensor([row]))
+    if choice != -1:
+        embeds = torch.cat([lm.embed_prompt(bank[choice])[None], embeds], dim=1)
+    mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+    return lm.model.generate(inputs_embeds=embeds, attention_mask=mask, **kwargs)
+
+
+def _same(got, expected):
+    """Equal up to the padding behind sequences that ended."""
+    width = min(got.shape[-1], expected.shape[-1])
+    assert torch.equal(got[..., :width], expected[..., :width])
+    assert not got[..., width:].any() and not expected[..., width:].any()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@settings(max_examples=6, deadline=None)
+@given(batch=_BATCHES, right=st.booleans())
+def test_mixed_batch_equals_rows_alone_and_uncached(tiny_lm, mixed_bank, architecture, batch, right):
+    lm = tiny_lm(architecture)
+    prompted = _prompted(lm, mixed_bank)
+    rows, choices = [row for row, _ in batch], [choice for _, choice in batch]
+    ids, mask = pad_left(rows, 0)
+    if right:
+        ids, mask = (
+            torch.tensor([row.tolist()[ids.shape[1] - len(r) :] + row.tolist()[: ids.shape[1] - len(r)]
+                          for row, r in zip(tensor, rows, strict=True)])
+            for tensor in (ids, mask)
+        )  # fmt: skip
+    settings_ = {"max_new_tokens": 3, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    out = prompted.generate_with(choices, ids, attention_mask=mask, **settings_)
+    assert torch.equal(out.sequences[:, : ids.shape[1]], ids)
+    for i, (row, choice) in enumerate(batch):
+        alone = prompted.generate_with([choice], torch.tensor([row]), **settings_)
+        plain = _uncached(lm, prompted.bank, row, choice, **settings_)
+        for other in (alone, plain):
+            torch.testing.assert_close(out.logits[0][i], other.logits[0][0], atol=1e-5, rtol=0)
+        _same(out.sequences[i, ids.shape[1] :], alone.sequences[0, len(row) :])
+        _same(out.sequences[i, ids.shape[1] :], plain.sequences[0])
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"num_beams": 3},
+        {"num_beams": 4, "num_return_sequences": 2},
+        {"repetition_penalty": 1.3, "min_new_tokens": 4},
+        {"cache_implementation": "static"},
+        {"use_cache": False},
+        {"prefill_chunk_size": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("architecture", ["llama", "opt"])
+def test_ways_to_generate(tiny_lm, mixed_bank, architecture, kwargs):
+    lm = tiny_lm(architecture)
+    prompted = _prompted(lm, mixed_bank)
+    ids, mask = pad_left(_ROWS, 0)
+    kwargs = {"max_new_tokens": 5, "do_sample": False, **kwargs}
+    out = prompted.generate_with(_CHOICES, ids, attention_mask=mask, **kwargs)
+    copies = kwargs.get("num_return_sequences", 1)
+    assert out.shape[0] == len(_ROWS) * copies
+    for i, (row, choice) in enumerate(zip(_ROWS, _CHOICES, strict=True)):
+        alone = prompted.generate_with([choice], torch.tensor([row]), **kwargs)
+        _same(out[i * copies : (i + 1) * copies, ids.shape[1] :], alone[:, len(row) :])
+        if "repetition_penalty" not in kwargs:  # which transformers counts over ids, and embeddings have none
+            plain = {k: v for k, v in kwargs.items() if "cache" not in k and "chunk" not in k}
+            _same(
+                out[i * copies : (i + 1) * copies, ids.shape[1] :], _uncached(lm, prompted.bank, row, choice, **plain)
+            )
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "gemma2"])
+def test_sliding_windows_shorter_than_the_row(tiny_lm, mixed_bank, architecture):
+    lm = tiny_lm(architecture, sliding_window=8)
+    prompted = _prompted(lm, mixed_bank)
+    ids, mask = pad_left(_ROWS, 0)
+    out = prompted.generate_with(_CHOICES, ids, attention_mask=mask, max_new_tokens=5, do_sample=False)
+    for i, (row, choice) in enumerate(zip(_ROWS, _CHOICES, strict=True)):
+        plain = _uncached(lm, prompted.bank, row, choice, max_new_tokens=5, do_sample=False)
+        _same(out[i, ids.shape[1] :], plain[0])
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "bloom", "qwen3", "phi3", "gpt_neox"])
+def test_more_architectures(tiny_lm, mixed_bank, architecture):
+    lm = tiny_lm(architecture)
+    prompted = _prompted(lm, mixed_bank)
+    ids, mask = pad_left(_ROWS, 0)
+    out = prompted.generate_with(_CHOICES, ids, attention_mask=mask, max_new_tokens=4, do_sample=False)
+    for i, (row, choice) in enumerate(zip(_ROWS, _CHOICES, strict=True)):
+        plain = _uncached(lm, prompted.bank, row, choice, max_new_tokens=4, do_sample=False)
+        _same(out[i, ids.shape[1] :], plain[0])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_prompt_is_the_bare_model_bit_for_bit(tiny_lm, mixed_bank, architecture):
+    lm = tiny_lm(architecture)
+    ids, mask = pad_left(_ROWS, 0)
+    kwargs = {"attention_mask": mask, "max_new_tokens": 5, "return_dict_in_generate": True, "output_logits": True}
+    got = _prompted(lm, mixed_bank).generate_with([-1] * 5, ids, **kwargs)
+    bare = lm.model.generate(ids, **kwargs)
+    assert torch.equal(got.sequences, bare.sequences)
+    assert all(torch.equal(one, other) for one, other in zip(got.logits, bare.logits, strict=True))
+
+
+def test_sampling_without_prompt_draws_the_same(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    ids, mask = pad_left(_ROWS, 0)
+    drawn = []
+    for run in (lm.model.generate, lambda *a, **k: _prompted(lm, mixed_bank).generate_with([-1] * 5, *a, **k)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            drawn.append(run(ids, attention_mask=mask, do_sample=True, max_new_tokens=6, num_return_sequences=2))
+    assert torch.equal(*drawn)
+
+
+def test_sampling_with_prompts(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    ids, mask = pad_left(_ROWS, 0)
+    out = _prompted(lm, mixed_bank).generate_with(
+        _CHOICES, ids, attention_mask=mask, do_sample=True, top_k=5, max_new_tokens=6, num_return_sequences=3
+    )
+    assert out.shape[0] == 15
+    assert torch.equal(out[::3, : ids.shape[1]], ids)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bank_of_one_is_plain_prompt_tuning(tiny_lm, mixed_bank, architecture):
+    lm = tiny_lm(architecture)
+    bank = PromptBank([mixed_bank(lm)[2]])
+    prompted = DynamicPromptModel(lm, bank, None)
+    for row in _ROWS:
+        got = prompted.generate_with([0], torch.tensor([row]), max_new_tokens=5, do_sample=False)
+        _same(got[0, len(row) :], _uncached(lm, bank, row, 0, max_new_tokens=5, do_sample=False)[0])
+
+
+def test_the_selector_sees_the_tokens_and_no_padding(tiny_lm, mixed_bank, by_length):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    prompted = DynamicPromptModel(lm, bank, by_length().fit(bank, lm))
+    ids, mask = pad_left(_ROWS, 0)
+    out = prompted.generate(input_ids=ids, attention_mask=mask, max_new_tokens=4)
+    assert [selection.index for selection in prompted.last_selections] == [0, 1, 0, 2, 3]
+    assert torch.equal(out, prompted.generate(ids, max_new_tokens=4))  # the padding token says it too
+    expected = prompted.generate_with([0, 1, 0, 2, 3], ids, attention_mask=mask, max_new_tokens=4)
+    assert torch.equal(out, expected)
+    flipped = prompted.generate(ids.flip(-1), attention_mask=mask.flip(-1), max_new_tokens=4)
+    assert [selection.index for selection in prompted.last_selections] == [0, 1, 0, 2, 3]
+    assert torch.equal(flipped[:, :6], ids.flip(-1))
+
+
+def test_generation_config_stopping_and_processors(tiny_lm, mixed_bank):
+    prompted = _prompted(tiny_lm(), mixed_bank)
+    config = GenerationConfig(max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=2)
+    ids = torch.tensor([_ROWS[0]])
+    expected = prompted.generate_with([2], ids, max_new_tokens=4, do_sample=False)
+    assert torch.equal(prompted.generate_with([2], ids, config), expected)
+    assert torch.equal(prompted.generate_with([2], ids, generation_config=config, use_cache=False), expected)
+    assert torch.equal(prompted.generate_with([2], ids, max_length=10, do_sample=False), expected)
+    assert torch.equal(prompted.generate_with([2], ids, max_length=10, do_sample=False, use_cache=False), expected)
+
+    def forbid(_, scores):
+        return scores.index_fill(-1, expected[0, 6:7], float("-inf"))
+
+    other = prompted.generate_with([2], ids, config, logits_processor=LogitsProcessorList([forbid]))
+    assert other[0, 6] != expected[0, 6]
+    stopped = prompted.generate_with([2], ids, config, stopping_criteria=StoppingCriteriaList([MaxTimeCriteria(0.0)]))
+    assert stopped.shape == (1, 7)
+
+
+class _Collector(BaseStreamer):
+    def __init__(self):
+        self.tokens = []
+
+    def put(self, value):
+        self.tokens.extend(value.flatten().tolist())
+
+    def end(self):
+        self.tokens.append("end")
+
+
+def test_streamer(tiny_lm, mixed_bank):
+    streamer = _Collector()
+    out = _prompted(tiny_lm(), mixed_bank).generate_with(
+        [3], torch.tensor([_ROWS[0]]), max_new_tokens=4, streamer=streamer
+    )
+    assert streamer.tokens == [*out[0].tolist(), "end"]
+
+
+def test_text_in_text_out(tiny_lm, mixed_bank, by_length):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    prompted = DynamicPromptModel(lm, bank, by_length().fit(bank, lm))
+    texts = ["The river runs", "Who wrote the letter?", ""]
+    together = prompted.generate_text(texts, max_new_tokens=5)
+    assert len(together) == 3
+    for text, answer in zip(texts, together, strict=True):
+        assert prompted.generate_text(text, max_new_tokens=5) == [answer]
+    assert len(prompted.generate_text(texts, max_new_tokens=5, num_beams=2, num_return_sequences=2)) == 6
+    assert prompted.generate_text([]) == []
+    assert prompted.model is lm.model
+    assert prompted.tokenizer is lm.tokenizer
+    assert prompted.device == lm.device
+
+
+def test_nothing_given_begins_with_bos(tiny_lm):
+    lm = tiny_lm()
+    prompted = DynamicPromptModel(lm, None, None)
+    assert torch.equal(prompted.generate(max_new_tokens=4), lm.model.generate(max_new_tokens=4))
+    assert prompted.last_selections[0].index == -1
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"inputs_embeds": torch.zeros(1, 2, 32)}, "inputs_embeds together with prompts: .* pass input_ids"),
+        ({"past_key_values": object()}, "past_key_values"),
+        ({"prompt_lookup_num_tokens": 3}, "prompt lookup"),
+        ({"position_ids": torch.zeros(1, 2, dtype=torch.long)}, "position_ids"),
+    ],
+)
+def test_arguments_that_prompts_cannot_be_combined_with(tiny_lm, mixed_bank, kwargs, message):
+    with pytest.raises(ModelError, match=message):
+        _prompted(tiny_lm(), mixed_bank).generate_with([0], torch.tensor([[5, 6]]), **kwargs)
+
+
+def test_choices_have_to_fit_the_batch_and_the_bank(tiny_lm, mixed_bank):
+    prompted = _prompted(tiny_lm(), mixed_bank)
+    with pytest.raises(SelectorError, match="1 choices of a prompt for 2 inputs"):
+        prompted.generate_with([0], torch.tensor([[5, 6], [7, 8]]))
+    with pytest.raises(SelectorError, match="no prompt 9"):
+        prompted.generate_with([9], torch.tensor([[5, 6]]))
+
+
+def test_too_long_is_named_and_what_just_fits_runs(tiny_lm, mixed_bank):
+    prompted = _prompted(tiny_lm("opt"), mixed_bank)  # learned positions: 256 and no more
+    ids = torch.full((2, 241), 5)
+    assert prompted.generate_with([3, -1], ids, max_new_tokens=4, min_new_tokens=4).shape == (2, 245)
+    message = r"row 0 does not fit: 11 tokens of prompt 'soft-11', 241 of input and 5 new ones make 257.* holds 256"
+    with pytest.raises(PromptTooLongError, match=message):
+        prompted.generate_with([3, -1], ids, max_new_tokens=5)
+    with pytest.raises(PromptTooLongError, match="row 1 does not fit"):
+        prompted.generate_with([-1, 3], torch.full((2, 245), 5))
+    # Nobody said how many: the context's end is end enough.
+    assert prompted.generate_with([3], torch.full((1, 241), 5), eos_token_id=None).shape == (1, 245)

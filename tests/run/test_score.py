@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import copy
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
+from idp.model.loaded import LanguageModel
+from idp.run import score as score_module
+from idp.run.packing import Request
+from idp.run.prefix import PrefixStore
+from idp.run.score import Score, packs_options, score
+
+ARCHITECTURES = ["llama", "opt", "gpt2", "qwen2", "mistral"]
+_TOKENS = st.integers(3, 383)
+_REQUESTS = st.builds(
+    Request,
+    st.lists(_TOKENS, min_size=1, max_size=12).map(tuple),
+    st.lists(st.lists(_TOKENS, max_size=6).map(tuple), max_size=4).map(tuple),
+)
+_BATCHES = st.lists(st.tuples(_REQUESTS, st.integers(-1, 3)), min_size=1, max_size=6)
+
+
+def _plain(lm, bank, plain_logits, request, choice):
+    """The definition, one option at a time: no batch, no cache, no mask."""
+    scores = []
+    for option in request.continuations:
+        prompt = None if choice == -1 else bank[choice]
+        logits = plain_logits(lm, prompt, [*request.context, *option])[len(request.context) - 1 : -1]
+        chosen = logits.log_softmax(-1).gather(-1, torch.tensor(option, dtype=torch.long)[:, None])
+        greedy = logits.argmax(-1).tolist() == list(option)
+        scores.append((float(chosen.sum()), greedy) if option else (0.0, True))
+    return scores
+
+
+def _assert_equal(got, expected, atol=2e-5):
+    assert len(got) == len(expected)
+    for one, (loglikelihood, greedy) in zip(got, expected, strict=True):
+        assert one.loglikelihood == pytest.approx(loglikelihood, abs=atol, rel=1e-5)
+        assert one.is_greedy == greedy
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@settings(max_examples=12, deadline=None)
+@given(batch=_BATCHES, batch_size=st.integers(1, 4))
+def test_score_equals_the_plain_computation(tiny_lm, mixed_bank, plain_logits, architecture, batch, batch_size):
+    lm = tiny_lm(architecture)
+    bank = mixed_bank(lm)
+    store = PrefixStore(lm, bank)
+    requests, choices = [request for request, _ in batch], [choice for _, choice in batch]
+    scored = score(store, requests, choices, batch_size=batch_size)
+    assert store.packs
+    for request, choice, got in zip(requests, choices, scored, strict=True):
+        _assert_equal(got.scores, _plain(lm, bank, plain_logits, request, choice))
+        assert got.seconds > 0
+
+
+@pytest.mark.parametrize(("architecture", "overrides"), [("bloom", {}), ("mistral", {"sliding_window": 6})])
+@settings(max_examples=8, deadline=None)
+@given(batch=_BATCHES)
+def test_models_that_cannot_pack_give_the_same(tiny_lm, mixed_bank, plain_logits, architecture, overrides, batch):
+    lm = tiny_lm(architecture, **overrides)
+    bank = mixed_bank(lm)
+    store = PrefixStore(lm, bank)
+    finished = []
+    requests, choices = [request for request, _ in batch], [choice for _, choice in batch]
+    scored = score(store, requests, choices, batch_size=3, advance=finished.append)
+    for request, choice, got in zip(requests, choices, scored, strict=True):
+        _assert_equal(got.scores, _plain(lm, bank, plain_logits, request, choice))
+    assert sum(finished) == len(requests)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_row_in_a_mixed_batch_equals_the_row_alone(tiny_lm, mixed_bank, architecture, attention):
+    lm = tiny_lm(architecture, attn_implementation=attention)
+    store = PrefixStore(lm, mixed_bank(lm))
+    requests = [Request(tuple(range(5, 6 + 3 * n)), ((9, 8, 7), (4,), (30 + n, 31))) for n in range(6)]
+    choices = [0, 3, -1, 1, 2, 3]
+    together = score(store, requests, choices, batch_size=6)
+    for request, choice, got in zip(requests, choices, together, strict=True):
+        [alone] = score(store, [request], [choice], batch_size=1)
+        _assert_equal(got.scores, alone.scores, atol=1e-5)
+
+
+def test_options_do_not_see_each_other(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    store = PrefixStore(lm, mixed_bank(lm))
+    options = ((9, 8, 7), (4, 5, 6, 7), (30, 31))
+    [all_of_them] = score(store, [Request((5, 6), options)], [2], batch_size=1)
+    [backwards] = score(store, [Request((5, 6), options[::-1])], [2], batch_size=1)
+    _assert_equal(all_of_them.scores, backwards.scores[::-1])
+
+
+def test_no_prompt_is_the_bare_model_bit_for_bit(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    request = Request((5, 6, 7, 8), ((9, 10),))
+    scored = [score(PrefixStore(lm, bank), [request], [-1], batch_size=1)[0].scores for bank in (mixed_bank(lm), None)]
+    assert scored[0] == scored[1]
+
+
+def test_greedy_continuation_is_recognised(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    context = (5, 6, 7)
+    ids = lm.model.generate(torch.tensor([context]), max_new_tokens=4, do_sample=False, eos_token_id=None)
+    best = tuple(ids[0, 3:].tolist())
+    [got] = score(PrefixStore(lm, None), [Request(context, (best, (*best[:-1], best[-1] ^ 1)))], [-1], batch_size=1)
+    assert [one.is_greedy for one in got.scores] == [True, False]
+
+
+def test_order_progress_and_emptiness(tiny_lm, mixed_bank):
+    store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))
+    requests = [Request((5,) * n, ((7, 8),)) for n in (3, 9, 1, 5, 2)] + [Request((5,), ()), Request((5,), ((),))]
+    finished = []
+    scored = score(store, requests, [0] * 7, batch_size=2, advance=finished.append)
+    assert finished == [2, 2, 2, 1]
+    assert scored[5].scores == ()
+    assert scored[6].scores == (Score(0.0, True),)
+    again = score(store, requests[::-1], [0] * 7, batch_size=7)[::-1]
+    for one, other in zip(scored, again, strict=True):
+        _assert_equal(one.scores, other.scores)
+    assert score(store, [], [], batch_size=4) == []
+
+
+def test_large_vocabularies_are_read_in_pieces(tiny_lm, mixed_bank, monkeypatch):
+    store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))
+    requests = [Request((5, n), ((7, 8, 9), (10,))) for n in range(5, 10)]
+    whole = score(store, requests, [1] * 5, batch_size=5)
+    monkeypatch.setattr(score_module, "_MAX_LOGITS", 3 * 384)
+    assert [s.scores for s in score(store, requests, [1] * 5, batch_size=5)] == [s.scores for s in whole]
+
+
+def test_empty_context_is_refused(tiny_lm):
+    with pytest.raises(TaskError, match="request 1 has an empty context; begin it with the bos"):
+        score(PrefixStore(tiny_lm(), None), [Request((1,), ()), Request((), ((3,),))], [-1, -1], batch_size=1)
+
+
+@pytest.mark.parametrize(("choices", "batch_size"), [([-1, -1], 1), ([], 1), ([-1], 0)])
+def test_unusable_calls_are_refused(tiny_lm, choices, batch_size):
+    with pytest.raises(TaskError):
+        score(PrefixStore(tiny_lm(), None), [Request((1,), ((3,),))], choices, batch_size=batch_size)
+
+
+def test_unknown_prompt_is_refused(tiny_lm, mixed_bank):
+    with pytest.raises(SelectorError, match="no prompt 4"):
+        score(PrefixStore(tiny_lm(), mixed_bank(tiny_lm())), [Request((1,), ((3,),))], [4], batch_size=1)
+
+
+def test_too_long_a_row_is_named_and_one_that_just_fits_is_not(tiny_lm, mixed_bank):
+    store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))  # 256 tokens of context, 11 of prompt
+    fits = Request((5,) * 243, ((7, 8, 9), (7,)))
+    [got] = score(store, [fits], [3], batch_size=1)
+    assert len(got.scores) == 2
+    message = r"request 1 does not fit: 11 tokens of prompt 'soft-11', 243 of context and 3 .* make 257.* holds 256"
+    with pytest.raises(PromptTooLongError, match=message):
+        score(store, [fits, Request((5,) * 243, ((7, 8, 9, 10), (7,)))], [3, 3], batch_size=1)
+
+
+def test_nan_is_an_error_and_not_a_score(tiny_lm):
+    lm = tiny_lm()
+    broken = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer, "broken")
+    with torch.no_grad():
+        broken.model.lm_head.weight[7] = float("nan")
+    with pytest.raises(ModelError, match="broken computed NaN"):
+        score(PrefixStore(broken, None), [Request((1,), ((3,),))], [-1], batch_size=1)
+
+
+def test_a_mask_that_is_not_obeyed_is_noticed(tiny_lm, mixed_bank, monkeypatch, caplog, plain_logits):
+    lm = tiny_lm()
+    store = PrefixStore(lm, mixed_bank(lm))
+
+    def sees_everything(segments, prefix_mask, dtype):
+        batch, width = segments.shape
+        return torch.zeros(batch, 1, width, prefix_mask.shape[1] + width, dtype=dtype)
+
+    monkeypatch.setattr(score_module, "causal_option_mask", sees_everything)
+    with caplog.at_level(logging.INFO, logger="idp.run.score"):
+        assert not packs_options(store)
+    assert "rows of their own" in caplog.text
+    request = Request((5, 6), ((7, 8), (9, 10)))
+    [got] = score(store, [request], [1], batch_size=4)
+    _assert_equal(got.scores, _plain(lm, mixed_bank(lm), plain_logits, request, 1))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_public_arguments_and_no_patch(tiny_lm, mixed_bank, architecture):
+    lm = tiny_lm(architecture)
+    attributes = {name: set(vars(module)) for name, module in lm.model.named_modules()}
+    seen: set[str] = set()
+    hook = lm.model.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    score(PrefixStore(lm, mixed_bank(lm)), [Request((5, 6), ((7, 8), (9,)))], [2], batch_size=1)
+    hook.remove()
+    public = {"input_ids", "inputs_embeds", "attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
+    assert seen <= public | {"use_cache"}
+    assert attributes == {name: set(vars(module)) for name, module in lm.model.named_modules()}
+    assert "forward" not in vars(lm.model)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import idp
+from idp.bank.bank import PromptBank
+from idp.errors import BankError, SelectorError
+from idp.run.wrap import fitted_selector, wrap
+from idp.select.base import Calibration
+from idp.select.registry import get_selector
+
+
+def _calibration(bank):
+    inputs = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]
+    losses = torch.rand(4, len(bank) + 1, generator=torch.Generator().manual_seed(0))
+    losses[:, 1] = 0.0
+    return Calibration(inputs, losses)
+
+
+def test_wrap_generates_with_the_state_kept_in_the_bank(tiny_lm, mixed_bank, tmp_path):
+    lm = tiny_lm()
+    fitted = get_selector("static").fit(mixed_bank(lm), lm, _calibration(mixed_bank(lm)))
+    bank = PromptBank(mixed_bank(lm).prompts, fingerprint=lm.fingerprint).with_selector("static", fitted.state())
+    bank.save(tmp_path / "bank")
+    prompted = idp.wrap(lm.model, lm.tokenizer, bank=tmp_path / "bank", selector="static")
+    ids = torch.tensor([[5, 6, 7]])
+    out = prompted.generate(ids, max_new_tokens=3)
+    assert [selection.index for selection in prompted.last_selections] == [1]
+    assert torch.equal(out, prompted.generate_with([1], ids, max_new_tokens=3))
+
+
+def test_selectors_that_need_no_data_are_fitted(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    for name in ("none", "random"):
+        prompted = wrap(lm.model, lm.tokenizer, mixed_bank(lm), name, seed=1)
+        prompted.generate(torch.tensor([[5, 6]]), max_new_tokens=2)
+        assert len(prompted.last_selections) == 1
+
+
+def test_a_fitted_selector_is_taken_as_it_is(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    selector = get_selector("static").fit(bank, lm, _calibration(bank))
+    assert wrap(lm.model, lm.tokenizer, bank, selector).selector is selector
+    with pytest.raises(SelectorError, match="fitted on another bank"):
+        fitted_selector(selector, PromptBank(bank.prompts[:2]), lm)
+
+
+def test_the_seed_reaches_the_selector(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    inputs = [[n, n + 1] for n in range(3, 40)]
+    one, same, other = (
+        [choice.index for choice in fitted_selector("random", bank, lm, seed=seed).select_batch(inputs)]
+        for seed in (1, 1, 2)
+    )
+    assert one == same != other
+
+
+def test_a_selector_without_its_data_says_how_to_get_it(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    with pytest.raises(SelectorError, match=r"'router' learns from calibration losses.*selector\.fit\(bank, lm"):
+        wrap(lm.model, lm.tokenizer, mixed_bank(lm))
+
+
+def test_a_bank_of_another_model_is_refused_unless_allowed(tiny_lm, mixed_bank):
+    lm, other = tiny_lm(), tiny_lm(seed=1)
+    bank = PromptBank(mixed_bank(lm).prompts, fingerprint=other.fingerprint)
+    with pytest.raises(BankError, match="weights"):
+        wrap(lm.model, lm.tokenizer, bank, "none")
+    assert len(wrap(lm.model, lm.tokenizer, bank, "random", allow_mismatch=True).store) == 4
+
+
+def test_without_a_bank_there_is_nothing_to_select(tiny_lm):
+    lm = tiny_lm()
+    prompted = wrap(lm.model, lm.tokenizer, selector="none")
+    ids = torch.tensor([[5, 6]])
+    assert torch.equal(prompted.generate(ids, max_new_tokens=3), lm.model.generate(ids, max_new_tokens=3))
+    with pytest.raises(SelectorError, match="give bank="):
+        wrap(lm.model, lm.tokenizer)
+
+
+def test_unknown_names_are_refused(tiny_lm, mixed_bank, tmp_path):
+    lm = tiny_lm()
+    with pytest.raises(SelectorError, match="ruoter"):
+        wrap(lm.model, lm.tokenizer, mixed_bank(lm), "ruoter")
+    with pytest.raises(BankError, match="no prompt bank"):
+        wrap(lm.model, lm.tokenizer, tmp_path / "nowhere")

@@ -1,0 +1,51 @@
+"""Selectors by name: built-in or a stranger's, through one door."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any
+
+import pytest
+
+from idp.errors import SelectorError
+from idp.select import AttentionSelector, NoneSelector, RandomSelector, RouterSelector, StaticSelector, registry
+from idp.select.registry import get_selector, selector_names
+
+
+@pytest.mark.parametrize("selector", [AttentionSelector, NoneSelector, RandomSelector, RouterSelector, StaticSelector])
+def test_built_in(selector: type) -> None:
+    assert selector.name in selector_names()  # type: ignore[attr-defined]
+    assert type(get_selector(selector.name)) is selector  # type: ignore[attr-defined]
+
+
+def test_seed_goes_to_those_that_take_one() -> None:
+    router = get_selector("router", seed=5, l2=0.5)
+    assert isinstance(router, RouterSelector)
+    assert (router.seed, router.l2) == (5, 0.5)
+    assert get_selector("none", seed=5).name == "none"
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(SelectorError, match=r"unknown selector 'ruoter'\. Did you mean 'router'"):
+        get_selector("ruoter")
+
+
+def test_unknown_option() -> None:
+    with pytest.raises(SelectorError, match=r"no option 'calibration'\. Did you mean 'calibrate'"):
+        get_selector("attention", calibration="zscore")
+    with pytest.raises(SelectorError, match="no option 'l2'"):
+        get_selector("none", l2=1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [("idp.nowhere:X", "cannot be imported"), ("builtins:dict", "is not a class derived from")]
+)
+def test_broken_plug_in(monkeypatch: pytest.MonkeyPatch, value: str, message: str) -> None:
+    points = EntryPoints([EntryPoint("mine", value, registry.GROUP)])
+
+    def fake(**selected: Any) -> EntryPoints:
+        return points.select(**selected)
+
+    monkeypatch.setattr(registry, "entry_points", fake)
+    with pytest.raises(SelectorError, match=message):
+        get_selector("mine")

@@ -1,0 +1,124 @@
+"""Tests of idp.files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from idp.errors import OutputError
+from idp.files import atomic_write_bytes, atomic_write_text, json_text, sha256_of, write_json
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_bytes_are_written_and_folders_made(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b" / "file.bin"
+    atomic_write_bytes(target, b"\x00\xff")
+    assert target.read_bytes() == b"\x00\xff"
+
+
+def test_text_is_utf8_with_line_ends_as_given(tmp_path: Path) -> None:
+    atomic_write_text(tmp_path / "t", "é\r\nx\n")
+    assert (tmp_path / "t").read_bytes() == "é\r\nx\n".encode()
+
+
+def test_an_existing_file_is_replaced_and_nothing_else_left(tmp_path: Path) -> None:
+    for content in (b"first", b"2"):
+        atomic_write_bytes(str(tmp_path / "file"), content)
+    assert (tmp_path / "file").read_bytes() == b"2"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"cannot write .*file: No space left on device\. Choose a folder"):
+        atomic_write_bytes(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupt_leaves_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write_bytes(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_a_folder_should_be_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot write"):
+        atomic_write_text(tmp_path / "file" / "below", "x")
+
+
+def test_a_folder_where_the_file_should_be_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "taken" / "inner").mkdir(parents=True)
+    with pytest.raises(OutputError, match="cannot write"):
+        atomic_write_text(tmp_path / "taken", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_an_output_error(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(OutputError, match="Permission denied"):
+            atomic_write_text(tmp_path / "file", "x")
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    atomic_write_text(tmp_path / "atomic", "x")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@given(JSON)
+def test_json_text_can_be_read_back(value: Any) -> None:
+    text = json_text(value)
+    assert json.loads(text) == value
+    assert text.endswith("\n")
+
+
+def test_json_text_does_not_depend_on_the_order_of_keys() -> None:
+    assert json_text({"a": 1, "b": {"c": 2, "d": 3}}) == json_text({"b": {"d": 3, "c": 2}, "a": 1})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_text_refuses_what_json_has_no_word_for(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text({"x": value})
+
+
+def test_write_json_writes_json_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"b": 1, "a": "ü"})
+    assert (tmp_path / "x.json").read_text(encoding="utf-8") == json_text({"b": 1, "a": "ü"})
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
+def test_sha256_of_a_file(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * size)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(b"x" * size).hexdigest()

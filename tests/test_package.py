@@ -1,0 +1,36 @@
+"""Tests of the names `idp` offers, and of how quickly it can be imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+import idp
+
+
+def test_importing_idp_imports_neither_torch_nor_transformers() -> None:
+    code = "import sys, idp; print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", idp.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    assert getattr(idp, name) is not None
+    assert name in dir(idp)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'wrapp'"):
+        _ = idp.wrapp
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    try:
+        installed = version("idp")
+    except PackageNotFoundError:
+        pytest.skip("idp is not installed")
+    assert idp.__version__ == installed
