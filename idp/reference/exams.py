@@ -19,7 +19,7 @@ Item = dict[str, Any]
 
 def facts_of(world: World, split: Split) -> list[Fact]:
     """The plain facts of one set."""
-    return [fact for fact in world.facts if fact.split == split]
+    return list(world.by_split[split])
 
 
 def examined_question(world: World, fact: Fact) -> str:

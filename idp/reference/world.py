@@ -55,6 +55,11 @@ class World:
         return tuple(fact for fact in self.facts if fact.split != "unseen")
 
     @cached_property
+    def by_split(self) -> dict[Split, tuple[Fact, ...]]:
+        """The plain facts of each set."""
+        return {split: tuple(fact for fact in self.facts if fact.split == split) for split in SHARES}
+
+    @cached_property
     def by_subject(self) -> dict[str, list[Fact]]:
         """The seen facts of each entity."""
         index: dict[str, list[Fact]] = {}
