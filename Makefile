@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# On Linux, PyPI's torch brings CUDA along (gigabytes). For a machine without a GPU:
-#   make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_FLAGS ?=

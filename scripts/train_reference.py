@@ -8,7 +8,6 @@ Deterministic for a seed, resumes from its last checkpoint, shows progress, and 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from idp.files import atomic_write_text
 from idp.reference.corpus import epoch_documents
 from idp.reference.tokenizer import train_tokenizer
 from idp.reference.world import World, build_world
@@ -101,7 +100,6 @@ def save_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.
     part = path.with_suffix(".part")
     save_file({**weights, **moments}, part, metadata={"step": str(step)})
     part.replace(path)
-    atomic_write_text(path.with_suffix(".json"), json.dumps({"step": step}))
 
 
 def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW) -> int:
@@ -117,7 +115,8 @@ def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(json.loads(path.with_suffix(".json").read_text())["step"])
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["step"])
 
 
 def train_step(run: Any, model: LlamaForCausalLM, optimizer: torch.optim.AdamW, rows: torch.Tensor, lr: float) -> float:

@@ -158,10 +158,10 @@ class PromptBank:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> PromptBank:
-        """Read a bank that `save` wrote.
+        """Read a bank that `save` wrote, or text prompts from a YAML file.
 
         Args:
-            directory: the folder (or its `bank.json`).
+            directory: the folder (or its `bank.json`), or a YAML file as `idp.bank.text.load_text_prompts` reads it.
 
         Raises:
             BankError: no bank there, or a broken one; the message says which file and what is wrong with it.

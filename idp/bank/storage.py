@@ -16,12 +16,14 @@ from idp.bank.bank import PromptBank
 from idp.bank.fingerprint import Fingerprint
 from idp.bank.prompt import Prompt
 from idp.bank.state import SelectorState
+from idp.bank.text import load_text_prompts
 from idp.errors import BankError
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
 
 __all__ = ["load_bank", "save_bank"]
 
 _JSON, _TENSORS = "bank.json", "bank.safetensors"
+_YAML = {".yaml", ".yml"}
 _FORMAT = "idp-bank"
 _VERSION = 1
 _KEYS = {"format", "version", "fingerprint", "prompts", "selectors", "provenance", "tensors_sha256"}
@@ -43,6 +45,8 @@ def save_bank(bank: PromptBank, directory: Path) -> Path:
 
 def load_bank(path: Path) -> PromptBank:
     """Read the bank in folder `path`; see `PromptBank.load`."""
+    if path.suffix in _YAML and path.is_file():
+        return PromptBank(load_text_prompts(path), provenance={"source": path.name})
     directory = path.parent if path.name == _JSON else path
     description = _read_json(directory / _JSON)
     tensors = _read_tensors(directory / _TENSORS, description["tensors_sha256"])

@@ -14,7 +14,7 @@ from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
 from idp.evaluate.stats import Array, mean
 from idp.evaluate.tasks import EvalTask, quiet
-from idp.select.registry import selector_names
+from idp.select.registry import get_selector, selector_names
 
 SELECTOR_OF = {
     "compressed": "none",
@@ -73,11 +73,16 @@ def check_arms(names: Sequence[str]) -> list[str]:
     """Order arms as in the table, unknown selectors with options last.
 
     Raises:
-        TaskError: an arm that is neither known nor a selector (near misses are named).
+        TaskError: no arm, or one that is neither known nor a selector (near misses are named).
+        SelectorError: a selector's option that it does not have.
     """
+    if not names:
+        raise TaskError("no arm was named; try --arms compressed,router.")
     for name in names:
         if name not in ARMS and name.split(":")[0] not in selector_names():
             raise TaskError(f"unknown arm {name!r}. {suggest(name, [*ARMS, *selector_names()])}")
+        if name not in ARMS:
+            get_selector(name)
     order = {name: place for place, name in enumerate(ARMS)}
     return sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
 

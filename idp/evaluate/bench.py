@@ -139,6 +139,7 @@ class Bench:
             selector,
             batch_size=settings.batch_size,
             seed=settings.seed,
+            allow_mismatch=settings.allow_mismatch,
             memo=memo,
             advance=self.observer.advance,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from idp.errors import TaskError
@@ -16,6 +17,9 @@ from idp.tune.examples import Example, encode
 from idp.tune.losses import example_losses
 
 log = logging.getLogger(__name__)
+
+TEXT_TOKENS = 256
+"""How much of a running text is enough to tell good prompts from bad ones."""
 
 
 def training_examples(lm: LanguageModel, tasks: Sequence[EvalTask], count: int, seed: int = 0) -> list[Example]:
@@ -63,6 +67,39 @@ def _example(lm: LanguageModel, entry: EvalTask, doc: Any) -> Example | None:
 def calibrate(
     store: PrefixStore, examples: Sequence[Example], batch_size: int, advance: Callable[[int], None] | None = None
 ) -> Calibration:
-    """Measure the loss of every example under every prompt and under none."""
-    losses = example_losses(store, examples, batch_size, advance)  # (N, m + 1)
-    return Calibration([example.context for example in examples], losses, [example.group for example in examples])
+    """Measure the loss of every example under every prompt and under none.
+
+    Long running texts are cut; other examples that do not fit into the context beside the longest prompt are left out.
+
+    Raises:
+        TaskError: no example fits.
+    """
+    kept = fitting(examples, store.lm.max_length - max(store.length(index) for index in range(len(store))))
+    losses = example_losses(store, kept, batch_size, advance)  # (N, m + 1)
+    return Calibration([example.context for example in kept], losses, [example.group for example in kept])
+
+
+def fitting(examples: Sequence[Example], room: int) -> list[Example]:
+    """Examples that `room` tokens hold, running texts cut to their beginning.
+
+    Raises:
+        TaskError: there are none.
+    """
+    kept = [cut for cut in (_cut(example, room) for example in examples) if _longest(cut) <= room]
+    if not kept:
+        raise TaskError("no training item fits into the model's context beside its prompt; use --no-fit.")
+    if len(kept) < len(examples):
+        log.warning(
+            "%d training items are too long beside a prompt and not used for fitting", len(examples) - len(kept)
+        )
+    return kept
+
+
+def _cut(example: Example, room: int) -> Example:
+    if not example.is_text:
+        return example
+    return replace(example, continuations=(example.right[: min(TEXT_TOKENS, room - len(example.context))],))
+
+
+def _longest(example: Example) -> int:
+    return len(example.context) + max(len(option) for option in example.continuations)

@@ -22,7 +22,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from idp.bank.bank import PromptBank
-from idp.errors import IdpError
+from idp.errors import IdpError, ModelError
 from idp.evaluate.memo import Answer, Memo
 from idp.evaluate.timing import timed
 from idp.model.load import load
@@ -33,6 +33,9 @@ from idp.run.wrap import prepare
 from idp.select.base import Selection, Selector
 
 log = logging.getLogger(__name__)
+
+ROW_TOKENS = 512
+"""Most tokens that the options of one row have together, unless one alone has more."""
 
 Tokens = tuple[int, ...]
 PairRequest = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -50,6 +53,7 @@ class IdpLM(HFLM):
         dtype: ``auto``, ``float32``, ``bfloat16`` ...
         batch_size: rows run at once.
         seed: of selectors that draw.
+        allow_mismatch: whether a bank made for another model may be used.
         memo: where answers are kept; in memory unless given.
         advance: called with the number of requests just answered.
         kwargs: further arguments of lm-eval's `hf` model.
@@ -65,18 +69,21 @@ class IdpLM(HFLM):
         self,
         pretrained: str | LanguageModel,
         bank: str | PromptBank | None = None,
-        selector: str | Selector = "router",
+        selector: str | Selector | None = "router",
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | str = 32,
         seed: int = 0,
+        allow_mismatch: bool = False,
         memo: Memo | None = None,
         advance: Callable[[int], None] | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.pop("max_batch_size", None)  # lm-eval always passes it; rows are counted, not probed
         lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=device, dtype=dtype)
-        self.prompted: DynamicPromptModel = prepare(lm, bank, selector, seed=seed)
+        # lm-eval reads "selector=none" in a string of arguments as None.
+        chosen_by = "none" if selector is None else selector
+        self.prompted: DynamicPromptModel = prepare(lm, bank, chosen_by, allow_mismatch=allow_mismatch, seed=seed)
         super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **kwargs)
         self.memo = memo or Memo(None, "")
         self.advance = advance or (lambda count: None)
@@ -134,7 +141,9 @@ class IdpLM(HFLM):
         pairs = [self._truncate(request) for request in requests]
         for choice, (context, continuation) in zip(choices, pairs, strict=True):
             rows.setdefault((choice, context), {})[continuation] = None
-        wanted = [(choice, Request(context, tuple(options))) for (choice, context), options in rows.items()]
+        wanted = [
+            (choice, Request(context, part)) for (choice, context), options in rows.items() for part in _parts(options)
+        ]
         scores = self._score(wanted)
         return [
             scores[choice, context][continuation]
@@ -155,14 +164,13 @@ class IdpLM(HFLM):
                 ]
 
         keys = [("score", self._prompt_id(choice), r.context, r.continuations) for choice, r in wanted]
-        answers = self._answers(keys, compute)
-        return {
-            (choice, request.context): {
-                continuation: (float(value[0]), bool(value[1]))
+        found: dict[tuple[int, Tokens], dict[Tokens, tuple[float, bool]]] = {}
+        for (choice, request), answer in zip(wanted, self._answers(keys, compute), strict=True):
+            found.setdefault((choice, request.context), {}).update(
+                (continuation, (float(value[0]), bool(value[1])))
                 for continuation, value in zip(request.continuations, answer.value, strict=True)
-            }
-            for (choice, request), answer in zip(wanted, answers, strict=True)
-        }
+            )
+        return found
 
     def _truncate(self, request: PairRequest) -> tuple[Tokens, Tokens]:
         """Cut a context from the left where it does not fit, as lm-eval's contract asks."""
@@ -179,20 +187,21 @@ class IdpLM(HFLM):
         """Generate under the chosen prompts; the base class batches, cuts and stops."""
         tokens = {str(request.args[0]): tuple(self.tok_encode(request.args[0])) for request in requests}
         self._select({context: ids for context, ids in tokens.items()})
-        self._choice_of = {ids: self._selections[context].index for context, ids in tokens.items()}
         size = int(self.batch_size)
 
         def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
             order = sorted(missing, key=lambda index: -len(tokens[str(requests[index].args[0])]))
             for start in range(0, len(order), size):
                 part = order[start : start + size]
+                contexts = [str(requests[i].args[0]) for i in part]
+                self._choice_of = {tokens[context]: self._selections[context].index for context in contexts}
                 parent = super(IdpLM, self).generate_until
                 texts, seconds = timed(partial(parent, [requests[i] for i in part], disable_tqdm=True))
                 self.advance(len(part))
                 yield [(i, text, seconds / len(part)) for i, text in zip(part, texts, strict=True)]
 
         keys = [
-            ("generate", self._prompt_id(self._selections[str(request.args[0])].index), *request.args)
+            ("generate", self._prompt_id(self._selections[str(request.args[0])].index), self.max_length, *request.args)
             for request in requests
         ]
         return [str(answer.value) for answer in self._answers(keys, compute)]
@@ -205,7 +214,7 @@ class IdpLM(HFLM):
             kwargs = {**kwargs, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         criteria = stop_sequences_criteria(self.tokenizer, stop, context.shape[1], context.shape[0])
         sequences: torch.Tensor = self.prompted.generate_with(
-            [self._choice_of.get(row, -1) for row in rows],
+            [self._choice_for(row) for row in rows],
             context,
             attention_mask=mask,
             max_length=max_length,
@@ -214,6 +223,15 @@ class IdpLM(HFLM):
             **kwargs,
         )
         return sequences
+
+    def _choice_for(self, row: Tokens) -> int:
+        """The choice for a row of this batch, whose context may have been cut from the left to fit."""
+        if row in self._choice_of:
+            return self._choice_of[row]
+        found = {choice for ids, choice in self._choice_of.items() if ids[-len(row) :] == row}
+        if len(found) != 1:
+            raise ModelError("contexts under different prompts were cut to the same end: shorten them or the prompts.")
+        return found.pop()
 
     def _prompt_id(self, choice: int) -> str:
         """What a prompt is, whatever bank it stands in and wherever."""
@@ -224,6 +242,23 @@ class IdpLM(HFLM):
 def _context_key(request: PairRequest) -> str | Tokens:
     """The question whose options must share one prompt: its text, or without one its tokens."""
     return request[0][0] if request[0] else tuple(request[1])
+
+
+def _parts(options: Iterable[Tokens]) -> list[tuple[Tokens, ...]]:
+    """Cut the continuations of one context into rows.
+
+    The options of a question share a row. Whole texts share a context too, the prefix token, but in one row they
+    would only be long: the mask grows with the square.
+    """
+    parts: list[list[Tokens]] = []
+    room = 0
+    for option in options:
+        if not parts or len(option) > room:
+            parts.append([])
+            room = ROW_TOKENS
+        parts[-1].append(option)
+        room -= len(option)
+    return [tuple(part) for part in parts]
 
 
 def _rows(batch_size: int | str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ class Memo:
         self._scope = scope
         try:
             self._db = sqlite3.connect(path or ":memory:")
+            weakref.finalize(self, self._db.close)
             self._db.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, value TEXT, seconds REAL)")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.commit()

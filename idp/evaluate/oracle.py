@@ -29,12 +29,16 @@ class TableSelector(Selector):
 
     def select_batch(self, inputs: Sequence[Sequence[int]]) -> list[Selection]:
         """Look the contexts up; on equal scores the cheapest answer, no prompt, wins."""
-        scores = torch.tensor([self._table[tuple(ids)] for ids in inputs], dtype=torch.float64)  # (N, m + 1)
+        scores = torch.tensor([self._scores(tuple(ids)) for ids in inputs], dtype=torch.float64)  # (N, m + 1)
         no_prompt_wins = scores[:, -1] >= scores.amax(dim=1)
         return [
             Selection(-1, choice.scores[-1], choice.scores) if none else choice
             for choice, none in zip(pick(scores), no_prompt_wins.tolist(), strict=True)
         ]
+
+    def _scores(self, context: tuple[int, ...]) -> Sequence[float]:
+        """A context's scores; a later window of a long running text goes with the text as a whole."""
+        return self._table.get(context) or self._table[(self.lm.prefix_token_id,)]
 
 
 class FixedSelector(Selector):

@@ -89,11 +89,17 @@ def load_tasks(names: Sequence[str]) -> list[EvalTask]:
     if not wanted:
         raise TaskError("no task was named; try --tasks atlas.")
     with quiet():
-        manager = TaskManager(include_path=str(eval_dir() / "tasks"), include_defaults=False)
+        manager = _manager(with_defaults=False)
         if not set(wanted) <= set(manager.all_tasks):
-            manager = TaskManager(include_path=str(eval_dir() / "tasks"))
+            manager = _manager(with_defaults=True)
         _check(wanted, manager)
         return [_judged(name, task) for name, task in _load(manager, wanted).items()]
+
+
+@cache
+def _manager(*, with_defaults: bool) -> TaskManager:
+    """An index of our tasks, or of lm-eval's thousands too, which takes seconds."""
+    return TaskManager(include_path=str(eval_dir() / "tasks"), include_defaults=with_defaults)
 
 
 def _check(wanted: Sequence[str], manager: TaskManager) -> None:

@@ -35,6 +35,7 @@ class ModelSpec:
         bank: folder of a tuned prompt bank, or None when there is none.
         verified: whether a test of this project loads and runs it.
         note: what one should know before use.
+        dtype: the type its published figures were measured in, or `"auto"`.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ModelSpec:
     bank: str | None = None
     verified: bool = False
     note: str = ""
+    dtype: str = "auto"
 
 
 def resolve(name: str | os.PathLike[str]) -> ModelSpec:
@@ -99,8 +101,8 @@ def read_aliases(path: Path) -> dict[str, ModelSpec]:
 
 
 def _spec(path: Path, name: str, entry: Any) -> ModelSpec:
-    known = {field.name for field in fields(ModelSpec)} - {"name"}
-    if not isinstance(entry, dict) or set(entry) != known:
+    known = {field.name for field in fields(ModelSpec)} - {"name", "dtype"}
+    if not isinstance(entry, dict) or set(entry) - {"dtype"} != known:
         raise ModelError(f"{path}: the entry {name!r} must have exactly the fields {', '.join(sorted(known))}.")
     bank = entry["bank"]
     return ModelSpec(
@@ -111,6 +113,7 @@ def _spec(path: Path, name: str, entry: Any) -> ModelSpec:
         bank=None if bank is None else str(prompt_bank_dir() / bank),
         verified=entry["verified"],
         note=entry["note"],
+        dtype=entry.get("dtype", "auto"),
     )
 
 

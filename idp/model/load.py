@@ -49,7 +49,8 @@ def load(
     Args:
         name: an alias (`idp/model/aliases.yaml`), a folder, a hub id, or what `resolve` made of one.
         device: `"auto"`, or anything `torch.device` takes.
-        dtype: `"auto"` (float32 on a CPU without bfloat16 hardware, else bfloat16), or a type's name.
+        dtype: `"auto"` (the alias's own, else float32 on a CPU without bfloat16 hardware, else bfloat16), or a
+            type's name.
 
     Returns:
         The model on its device, in evaluation mode, with weights that ask for no gradients.
@@ -65,7 +66,7 @@ def load(
     """
     spec = name if isinstance(name, ModelSpec) else resolve(name)
     target = resolve_device(device)
-    kind = resolve_dtype(dtype, target)
+    kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
     with _quiet_progress():
         config = _attempt(spec, "configuration", lambda: _load_config(spec.source))
         require_extras(spec.name, config)

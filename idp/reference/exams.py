@@ -81,8 +81,10 @@ def two_ways(world: World, fact: Fact, rng: random.Random) -> Item:
 
 
 def _examined_scene(world: World, fact: Fact, obj: str) -> tuple[str, str]:
-    index = held_out(fact, "scene", len(world.relation(fact).scenes))
-    return scene(world, Fact(fact.relation, fact.subject, obj, fact.split), index, named=False)
+    scenes = world.relation(fact).scenes
+    index = held_out(fact, "scene", len(scenes))
+    named = "{s}" not in scenes[index][0]  # somebody must say who it is about
+    return scene(world, Fact(fact.relation, fact.subject, obj, fact.split), index, named=named)
 
 
 def endings(world: World, fact: Fact, rng: random.Random) -> Item:

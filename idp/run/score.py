@@ -176,7 +176,7 @@ def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[_Job]]:
         yield order[begin : begin + batch_size]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _score_batch(
     store: PrefixStore, batch: list[_Job], run: Callable[[PrefixStore, list[_Job], Layout], Tensor]
 ) -> list[list[Score]]:

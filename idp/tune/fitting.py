@@ -1,0 +1,99 @@
+"""Fitting the selectors that a tuned bank carries, and an honest estimate of what they will cost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from idp.bank.bank import PromptBank
+from idp.errors import TaskError
+from idp.select.attention import AttentionSelector
+from idp.select.base import Calibration, Selector
+from idp.select.constant import StaticSelector
+from idp.select.router import RouterSelector
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+
+__all__ = ["FITTED", "cross_fitted_losses", "group_mean", "with_fitted_selectors"]
+
+FITTED: dict[str, Callable[[int], Selector]] = {
+    "static": lambda seed: StaticSelector(),
+    "attention:calibrate=center": lambda seed: AttentionSelector(calibrate="center"),
+    "attention:calibrate=zscore": lambda seed: AttentionSelector(calibrate="zscore"),
+    "router": lambda seed: RouterSelector(seed=seed),
+}
+"""Name in the bank, and the selector made with a seed."""
+
+
+def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0) -> PromptBank:
+    """Fit every selector of `FITTED` on all of the calibration, and return the bank that keeps them."""
+    for name, make in FITTED.items():
+        bank = bank.with_selector(name, make(seed).fit(bank, lm, calibration).state())
+    return bank
+
+
+def cross_fitted_losses(
+    bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0, folds: int = 5
+) -> dict[str, Tensor]:
+    """Measure what each selector's choices cost on inputs it was not fitted on.
+
+    Every fifth of the inputs is chosen for by selectors fitted on the other four.
+
+    Args:
+        bank: the prompts.
+        lm: the model.
+        calibration: inputs and losses; `N` inputs, at least one a fold.
+        seed: of the folds and the selectors.
+        folds: how many parts.
+
+    Returns:
+        For `none`, the paper's `attention` rule, every name in `FITTED`, and `oracle` (the lowest loss in hindsight,
+        a bound): the loss of the chosen arm for each input, `(N,)`.
+
+    Raises:
+        TaskError: fewer inputs than folds, or less than two folds.
+        SelectorError: the calibration has no losses.
+    """
+    count = len(calibration.inputs)
+    if not 2 <= folds <= count:
+        raise TaskError(f"cannot cut {count} calibration inputs into {folds} folds.")
+    losses = calibration.require_losses(len(bank))  # (N, m + 1)
+    inputs = list(calibration.inputs)
+    costs = {"none": losses[:, -1], "attention": _cost(AttentionSelector().fit(bank, lm), inputs, losses)}
+    costs |= {name: torch.empty(count, dtype=torch.float64) for name in FITTED}
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    for fold in range(folds):
+        inside = order[fold::folds]
+        rest = _rows(calibration, sorted(set(order) - set(inside)))
+        for name, make in FITTED.items():
+            selector = make(seed).fit(bank, lm, rest)
+            costs[name][inside] = _cost(selector, [inputs[i] for i in inside], losses[inside])
+    return costs | {"oracle": losses.min(dim=1).values}
+
+
+def group_mean(values: Tensor, groups: Sequence[str]) -> dict[str, float]:
+    """Average `(N,)` within each group; the groups in the order in which they first appear."""
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    return {group: float(values[members].mean()) for group, members in rows.items()}
+
+
+def _cost(selector: Selector, inputs: Sequence[Sequence[int]], losses: Tensor) -> Tensor:
+    """Losses of the chosen arms, `(N,)`; index -1 is the last column, "no prompt"."""
+    chosen = [selection.index for selection in selector.select_batch(inputs)]
+    return losses[torch.arange(len(losses)), torch.tensor(chosen)]
+
+
+def _rows(calibration: Calibration, rows: list[int]) -> Calibration:
+    return Calibration(
+        [calibration.inputs[row] for row in rows],
+        None if calibration.losses is None else calibration.losses[rows],
+        None if calibration.groups is None else [calibration.groups[row] for row in rows],
+    )

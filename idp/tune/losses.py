@@ -1,0 +1,62 @@
+"""What every prompt costs on every example: the numbers that selectors learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from idp.run.score import Scored, score
+from idp.tune.examples import Example
+
+if TYPE_CHECKING:
+    from idp.run.prefix import PrefixStore
+
+__all__ = ["example_losses"]
+
+
+def example_losses(
+    store: PrefixStore,
+    examples: Sequence[Example],
+    batch_size: int = 32,
+    advance: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Measure the loss of every example under every prompt, and without one.
+
+    With log-likelihoods `l_j` of the options and the right one `a`: `-log softmax(l)_a` where there are two or more
+    options, else `-l_a` per token.
+
+    Args:
+        store: the model and its bank of `m` prompts.
+        examples: `N` examples.
+        batch_size: rows run at once.
+        advance: called with the number of measured losses just added, `N (m + 1)` in all.
+
+    Returns:
+        `(N, m + 1)` in nats, fp64 on the CPU; the last column is "no prompt".
+
+    Raises:
+        PromptTooLongError: a prompt and an example do not fit into the model's context.
+        ModelError: the model computed NaN.
+
+    Example:
+        >>> example_losses(PrefixStore(lm, bank), examples).shape  # doctest: +SKIP
+        torch.Size([500, 10])
+    """
+    requests = [example.request for example in examples]
+    losses = torch.empty(len(examples), len(store) + 1, dtype=torch.float64)  # (N, m + 1)
+    for arm in [*range(len(store)), -1]:
+        scored = score(store, requests, [arm] * len(requests), batch_size=batch_size, advance=advance)
+        losses[:, arm] = torch.tensor(
+            [_loss(*pair) for pair in zip(examples, scored, strict=True)], dtype=torch.float64
+        )
+    return losses
+
+
+def _loss(example: Example, scored: Scored) -> float:
+    likelihoods = torch.tensor([option.loglikelihood for option in scored.scores], dtype=torch.float64)  # (options,)
+    if len(likelihoods) > 1:
+        return float(likelihoods.logsumexp(0) - likelihoods[example.answer])
+    return -float(likelihoods[0]) / len(example.right)

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import lm_eval
+import pytest
+import yaml
+
+import idp.evaluate.lm as lm_module
+import idp.evaluate.selectors as selectors_module
+from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
+from idp.errors import BankError, ModelError, OutputError, SelectorError, TaskError
+from idp.evaluate import IdpLM, Settings, evaluate, write_report
+from idp.evaluate.arms import ARMS
+from idp.evaluate.report import footnotes, interval, p_text, percent, table
+from idp.resources import eval_dir
+
+TASKS = ("atlas_easy", "atlas_trivia", "atlas_last_word", "atlas_text", "atlas_control")
+LIMIT = 6
+
+
+class Watcher:
+    def __init__(self):
+        self.stages, self.notes = [], []
+
+    def stage(self, name, total):
+        self.stages.append([name, total, 0])
+
+    def advance(self, count):
+        self.stages[-1][2] += count
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+@pytest.fixture
+def settings(compressed, dense, bank_folder, tmp_path):
+    base = Settings(
+        model=compressed,
+        dense=dense,
+        bank=bank_folder,
+        tasks=TASKS,
+        limit=LIMIT,
+        batch_size=8,
+        device="cpu",
+        dtype="float32",
+        output_dir=tmp_path / "out",
+        fit_items=12,
+    )
+    return lambda **changes: dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(compressed, dense, bank_folder, tmp_path_factory):
+    """One evaluation of all arms, with its files and what the observer saw."""
+    folder = tmp_path_factory.mktemp("whole")
+    watcher = Watcher()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IDP_CACHE", str(folder / "cache"))
+        evaluation = evaluate(
+            Settings(
+                model=compressed,
+                dense=dense,
+                bank=bank_folder,
+                tasks=TASKS,
+                limit=LIMIT,
+                batch_size=8,
+                device="cpu",
+                dtype="float32",
+                output_dir=folder / "out",
+                fit_items=12,
+            ),
+            watcher,
+        )
+    return evaluation, write_report(evaluation), watcher
+
+
+@pytest.fixture
+def results(whole):
+    return json.loads(whole[1]["results"].read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_all_arms_run_on_the_same_items(whole):
+    evaluation, _, _ = whole
+    assert tuple(evaluation.arms) == ARMS
+    for task in TASKS:
+        hashes = {name: [row["doc_hash"] for row in arm.samples[task]] for name, arm in evaluation.arms.items()}
+        assert len({tuple(own) for own in hashes.values()}) == 1
+        assert len(hashes["dense"]) == LIMIT
+
+
+def test_the_oracle_bounds_every_arm_of_the_compressed_model_item_by_item(whole):
+    arms = whole[0].arms
+    for name in set(ARMS) - {"dense", "oracle"}:
+        for task, values in arms[name].items.items():
+            assert (arms["oracle"].items[task] >= values).all()
+
+
+def test_compressed_and_dense_run_without_prompts_and_are_different_models(whole):
+    arms = whole[0].arms
+    assert arms["dense"].prompt_tokens == arms["compressed"].prompt_tokens == 0
+    assert arms["dense"].values["atlas_text"] != arms["compressed"].values["atlas_text"]
+    assert arms["random"].prompt_tokens > 0
+    assert all(arm.seconds > 0 for arm in arms.values())
+
+
+def test_static_takes_one_arm_for_all_inputs(whole):
+    rows = [row["idp_prompt"] for own in whole[0].arms["static"].samples.values() for row in own]
+    assert len(set(rows)) == 1
+
+
+def test_the_results_have_lm_evals_own_keys_and_one_more(whole, results, compressed):
+    manager = lm_eval.tasks.TaskManager(include_path=str(eval_dir() / "tasks"), include_defaults=False)
+    plain = lm_eval.simple_evaluate(
+        model="hf",
+        model_args=f"pretrained={compressed},dtype=float32",
+        tasks=list(TASKS),
+        limit=2,
+        bootstrap_iters=0,
+        device="cpu",
+        log_samples=False,
+        task_manager=manager,
+    )
+    assert set(results) - {"idp"} <= set(plain) | {"torch_version"}
+    for key in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
+        assert set(results[key]) == set(plain[key]) == set(TASKS)
+    for task in TASKS:
+        assert set(results["results"][task]) == set(plain["results"][task])
+        assert results["n-samples"][task]["effective"] == LIMIT
+    assert {"config", "date", "lm_eval_version", "transformers_version"} <= set(results)
+    assert set(results["config"]) <= set(plain["config"])
+
+
+def test_the_key_idp_holds_what_was_agreed(whole, results):
+    own = results["idp"]
+    assert {"model", "bank", "seed", "arms", "gap_recovered", "paired"} <= set(own)
+    assert set(own) <= {
+        *("model", "bank", "seed", "arms", "gap_recovered", "paired"),
+        # what else is needed to repeat and to read it
+        *("version", "settings", "metrics", "in_mean", "chance", "detectable_difference", "notes"),
+    }
+    assert set(own["arms"]) == set(own["gap_recovered"]) == set(ARMS)
+    for name, arm in own["arms"].items():
+        assert {"mean", "tasks", "prompt_tokens", "seconds"} <= set(arm) <= {*arm, "prompts_chosen"}
+        assert set(arm["tasks"]) == set(TASKS)
+        in_mean = [arm["tasks"][task] for task in ("atlas_easy", "atlas_trivia", "atlas_last_word")]
+        assert arm["mean"] == pytest.approx(sum(in_mean) / 3)
+        assert set(own["gap_recovered"][name]) == {"value", "ci95"}
+        assert len(own["gap_recovered"][name]["ci95"]) == 2
+    for pair in own["paired"]:
+        assert set(pair) == {"a", "b", "difference", "ci95", "p"}
+        assert 0 < pair["p"] <= 1
+        difference = own["arms"][pair["a"]]["mean"] - own["arms"][pair["b"]]["mean"]
+        assert pair["difference"] == pytest.approx(difference)
+        assert pair["ci95"][0] - 1e-9 <= pair["difference"] <= pair["ci95"][1] + 1e-9
+    assert set(own["in_mean"]) == {"atlas_easy", "atlas_trivia", "atlas_last_word"}
+    assert own["seed"] == 0 and own["settings"]["limit"] == LIMIT
+
+
+def test_the_router_is_compared_with_every_other_method_once(results):
+    pairs = [(pair["a"], pair["b"]) for pair in results["idp"]["paired"]]
+    assert len(pairs) == len(set(pairs)) == len({frozenset(pair) for pair in pairs})
+    assert {("router", "static"), ("router", "compressed"), ("router", "attention"), ("static", "compressed")} <= set(
+        pairs
+    )
+
+
+def test_samples_carry_the_choice_and_its_scores(whole):
+    evaluation, files, _ = whole
+    names = [*evaluation.bank["prompts"], None]
+    for arm in ARMS:
+        for task in TASKS:
+            lines = (files["samples"] / f"samples_{task}_{arm}.jsonl").read_text().splitlines()
+            assert len(lines) == LIMIT
+            for line in lines:
+                row = json.loads(line)
+                assert row["idp_prompt"] in names
+                assert len(row["idp_scores"]) == (1 if arm == "dense" else len(names))
+                assert {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash"} <= set(row)
+                if arm in ("router", "static", "random", "attention", "oracle"):
+                    scores = [-1e300 if score is None else score for score in row["idp_scores"]]
+                    assert scores[names.index(row["idp_prompt"])] == max(scores)
+
+
+def test_every_file_is_named_and_the_report_can_be_read(whole):
+    evaluation, files, _ = whole
+    assert sorted(files) == ["report", "results", "samples"]
+    report = files["report"].read_text()
+    assert all(f"**{arm}**" in report for arm in ARMS)
+    assert "oracle (bound)" in report
+    assert "chance 25.0" in report and "lower is better" in report
+    assert str(files["samples"].parent) not in report  # no path of this machine
+    headers, rows = table(evaluation)
+    assert headers[:3] == ["arm", "mean", "gap recovered [95 %]"] and len(rows) == len(ARMS)
+    assert all(len(row) == len(headers) for row in rows)
+    assert [header for header in headers if header.endswith("*")] == ["text *", "control *"]
+    assert any("points between two arms" in line for line in footnotes(evaluation))
+
+
+def test_progress_is_told_and_adds_up(whole):
+    stages = {name: (total, done) for name, total, done in whole[2].stages}
+    assert set(ARMS) <= set(stages) and "fitting selectors" in stages
+    for name in ("fitting selectors", "every prompt on every item", "dense"):
+        total, done = stages[name]
+        assert done == total, name
+
+
+def test_the_same_call_again_computes_nothing_and_finds_the_same(settings, monkeypatch):
+    first = evaluate(settings())
+    for place, name in ((lm_module, "score"), (selectors_module, "calibrate"), (IdpLM, "_model_generate")):
+        monkeypatch.setattr(place, name, lambda *a, **k: pytest.fail("computed again"))
+    again = evaluate(settings())
+    for name in ARMS:
+        assert again.arms[name].values == first.arms[name].values
+    assert again.gaps.keys() == first.gaps.keys()
+    assert [pair.p for pair in again.paired] == [pair.p for pair in first.paired]
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(settings, monkeypatch):
+    score, done = lm_module.score, []
+
+    def interrupted(store, requests, *args, **kwargs):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(len(requests))
+        return score(store, requests, *args, **kwargs)
+
+    short = settings(arms=("compressed", "random", "attention"), tasks=("atlas_easy", "atlas_pair"))
+    monkeypatch.setattr(lm_module, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(short)
+    counted = []
+    monkeypatch.setattr(lm_module, "score", lambda s, r, *a, **k: counted.append(len(r)) or score(s, r, *a, **k))
+    resumed = evaluate(short)
+    later = sum(counted)
+    counted.clear()
+    fresh = evaluate(dataclasses.replace(short, output_dir=short.output_dir.with_name("fresh")))
+    assert {name: arm.values for name, arm in resumed.arms.items()} == {n: a.values for n, a in fresh.arms.items()}
+    assert sum(done) > 0 and sum(done) + later == sum(counted)  # nothing was computed twice
+
+
+def test_answers_of_another_model_in_the_folder_are_not_taken(settings, dense):
+    one = evaluate(settings(arms=("compressed",), tasks=("atlas_text",)))
+    other = evaluate(settings(model=dense, arms=("compressed",), tasks=("atlas_text",), allow_mismatch=True))
+    assert one.arms["compressed"].values != other.arms["compressed"].values
+
+
+def test_without_the_dense_model_gaps_are_not_stated(settings):
+    evaluation = evaluate(settings(dense=None, tasks=("atlas_easy",)))
+    assert "dense" not in evaluation.arms and evaluation.gaps == {}
+    assert any("--dense" in note for note in evaluation.notes)
+    assert {row[2] for row in table(evaluation)[1]} == {"no dense"}
+    results = json.loads(write_report(evaluation)["results"].read_text())
+    assert results["idp"]["gap_recovered"] == {}
+    assert results["idp"]["notes"] == evaluation.notes
+
+
+def test_a_dense_model_that_was_asked_for_must_load(settings, tmp_path):
+    with pytest.raises(ModelError, match="no folder"):
+        evaluate(settings(dense=str(tmp_path / "none" / "x")))
+    assert "dense" not in evaluate(settings(dense="none", arms=("dense", "compressed"), tasks=("atlas_easy",))).arms
+
+
+def test_no_fit_leaves_out_what_learns_from_answers_and_says_so(settings, monkeypatch):
+    monkeypatch.setattr(selectors_module, "calibrate", lambda *a, **k: pytest.fail("answers were looked at"))
+    evaluation = evaluate(settings(fit=False, tasks=("atlas_easy",)))
+    assert tuple(evaluation.arms) == ("dense", "compressed", "random", "attention", "attention-calibrated", "oracle")
+    for arm in ("static", "router"):
+        assert any(repr(arm) in note and "--no-fit" in note for note in evaluation.notes)
+    assert evaluation.main_arm.name == "oracle" or evaluation.main_arm.name in evaluation.arms
+    assert evaluation.detectable is None
+
+
+def test_without_a_tuned_bank_the_text_prompts_are_used_and_the_way_to_a_bank_is_told(settings):
+    evaluation = evaluate(settings(bank=None, arms=("compressed", "random"), tasks=("atlas_easy",), limit=2))
+    assert evaluation.bank["name"] == "text" and len(evaluation.bank["prompts"]) >= 24
+    assert any("tune_reference_bank" in note and "--bank" in note for note in evaluation.notes)
+
+
+def test_a_bank_of_another_model_is_refused_unless_asked_for(settings, dense):
+    with pytest.raises(BankError, match="made for"):
+        evaluate(settings(model=dense))
+    evaluation = evaluate(settings(model=dense, allow_mismatch=True, arms=("random",), tasks=("atlas_easy",)))
+    assert evaluation.arms["random"].mean is not None
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"model": "refrence"}, ModelError, "Did you mean"),
+        ({"tasks": ("atlas_esay",)}, TaskError, "Did you mean"),
+        ({"arms": ("ruoter",)}, TaskError, "Did you mean"),
+        ({"arms": ()}, TaskError, "no arm"),
+        ({"arms": ("attention:calibrate=bogus",)}, SelectorError, "bogus"),
+        ({"bank": "/none/there"}, BankError, "/none/there"),
+    ],
+)
+def test_bad_settings_are_found_before_anything_is_computed(settings, monkeypatch, change, error, message):
+    monkeypatch.setattr(lm_module, "score", lambda *a, **k: pytest.fail("computed"))
+    with pytest.raises(error, match=message):
+        evaluate(settings(**change))
+
+
+def test_an_output_folder_that_is_a_file_is_named(settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="output-dir"):
+        evaluate(settings(output_dir=tmp_path / "file"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_folder_is_named(settings, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="output-dir"):
+        evaluate(settings(output_dir=tmp_path / "out"))
+
+
+def test_a_prompt_that_leaves_no_room_is_one_clear_line(settings, compressed, tmp_path):
+    long = PromptBank([Prompt("long", text="Once upon a time there was a small town. " * 200)])
+    folder = long.save(tmp_path / "long")
+    with pytest.raises(Exception, match="long") as caught:
+        evaluate(settings(bank=str(folder), arms=("random",), tasks=("atlas_easy",)))
+    assert type(caught.value).__name__ == "PromptTooLongError"
+
+
+def test_a_suite_without_an_accuracy_has_neither_mean_nor_statistics(settings):
+    evaluation = evaluate(settings(tasks=("atlas_text",), arms=("dense", "compressed", "random")))
+    assert evaluation.gaps == {} and evaluation.paired == []
+    results = json.loads(write_report(evaluation)["results"].read_text())
+    assert results["idp"]["arms"]["random"]["mean"] is None
+
+
+def test_another_selector_can_be_an_arm(settings):
+    arms = ("compressed", "attention:score=joint_mass,queries=last")
+    evaluation = evaluate(settings(arms=arms, tasks=("atlas_easy",)))
+    files = write_report(evaluation)
+    assert tuple(evaluation.arms) == arms
+    assert (files["samples"] / "samples_atlas_easy_attention-score-joint_mass-queries-last.jsonl").exists()
+
+
+def test_the_words_for_numbers():
+    assert [percent(None), percent(float("nan")), percent(0.123), percent(0.12345, 2)] == ["-", "-", "12.3", "12.35"]
+    assert interval(None) == "no dense"
+    assert [p_text(0.0001), p_text(0.0123)] == ["< 0.001", "0.012"]
+
+
+def test_the_suites_file_is_what_settings_default_to():
+    assert set(Settings().tasks) <= set(yaml.safe_load((eval_dir() / "suites.yaml").read_text())["suites"])
+    assert Settings().arms == ARMS

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from idp.bank.bank import PromptBank
+from idp.reference.world import build_world
+from idp.select.registry import get_selector
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "tune_reference_bank.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("tune_reference_bank", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return build_world(0, 0.05)
+
+
+def make(script, lm, world, work, **changes):
+    settings = {"steps_static": 4, "steps_cluster": 2, "clusters": 2, "items_per_task": 8, "length": 2, "batch_size": 4}
+    recipe = script.Recipe(**(settings | changes))
+    return script.make_bank(lm, world, recipe, work, Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_lm):
+    return tiny_lm(max_position_embeddings=1024)
+
+
+def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(script, lm, world, tmp_path):
+    bank, costs = make(script, lm, world, tmp_path / "one")
+    assert bank.names == ("static", "cluster-0", "cluster-1")
+    assert set(bank.selectors) == {"static", "attention:calibrate=center", "attention:calibrate=zscore", "router"}
+    assert bank.fingerprint == lm.fingerprint
+    assert all(prompt.embedding.shape == (2, lm.hidden_size) for prompt in bank)
+    assert {"length", "init", "corpus", "objective", "steps", "seed"} <= set(bank["cluster-1"].provenance)
+    assert bank["cluster-0"].provenance["init"] == "static"
+    assert costs["oracle"]["easy"] <= costs["router"]["easy"]
+    assert set(costs) >= {"none", "static", "attention", "router", "oracle"}
+    again, _ = make(script, lm, world, tmp_path / "two")
+    saved = [bank.save(tmp_path / "a"), again.save(tmp_path / "b")]
+    for file in ("bank.json", "bank.safetensors"):
+        assert len({(folder / file).read_bytes() for folder in saved}) == 1
+    router = get_selector("router").load_state(bank.selectors["router"], bank, lm)
+    assert -1 <= router.select([1, 5, 6]).index < 3
+
+
+def test_finished_prompts_are_not_tuned_again(script, lm, world, tmp_path, monkeypatch):
+    from idp.tune import loop
+
+    first, _ = make(script, lm, world, tmp_path)
+    assert (tmp_path / "cluster-1.csv").read_text().startswith("step,train,held_out\n0,,")
+    monkeypatch.setattr(loop._Run, "update", lambda *_: pytest.fail("tuned again"))
+    again, _ = make(script, lm, world, tmp_path)
+    assert torch.equal(first["cluster-1"].embedding, again["cluster-1"].embedding)
+
+
+def test_without_clusters_the_bank_is_the_static_prompt(script, lm, world, tmp_path):
+    bank, _ = make(script, lm, world, tmp_path, clusters=0)
+    assert bank.names == ("static",)
+
+
+def test_runs_from_the_command_line(script, lm, world, tmp_path, monkeypatch):
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(script, "build_world", lambda seed: world)
+    import typer
+
+    app = typer.Typer()
+    app.command()(script.main)
+    options = [
+        "--steps-static",
+        "1",
+        "--steps-cluster",
+        "1",
+        "--clusters",
+        "2",
+        "--items-per-task",
+        "8",
+        "--length",
+        "2",
+    ]
+    folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bank"), "--device", "cpu"]
+    result = CliRunner().invoke(app, ["--variant", str(tmp_path / "model"), *options, *folders])
+    assert result.exit_code == 0, result.output
+    assert "saved 3 prompts and 4 selectors" in result.output
+    assert len(PromptBank.load(tmp_path / "bank")) == 3
+
+
+def test_a_missing_model_is_one_line(script, tmp_path):
+    import typer
+
+    app = typer.Typer()
+    app.command()(script.main)
+    result = CliRunner().invoke(app, ["--variant", str(tmp_path / "nothing"), "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
+from idp.run.prefix import PrefixStore
+from idp.tune.losses import example_losses
+from idp.tune.objective import batch_loss
+
+
+@pytest.fixture
+def bank(tiny_lm):
+    generator = torch.Generator().manual_seed(0)
+    soft = 0.3 * torch.randn(3, tiny_lm().hidden_size, generator=generator)
+    return PromptBank([Prompt("soft", embedding=soft), Prompt("text", text="Answer the question. ")])
+
+
+def test_columns_are_the_prompts_and_last_no_prompt(tiny_lm, some_examples, bank):
+    lm, examples = tiny_lm(), some_examples(6)
+    losses = example_losses(PrefixStore(lm, bank), examples)
+    assert losses.shape == (6, 3)
+    assert losses.dtype == torch.float64
+    alone = example_losses(PrefixStore(lm, PromptBank([bank["text"]])), examples)
+    torch.testing.assert_close(losses[:, 1:], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_agrees_with_the_differentiable_objective(tiny_lm, some_examples, bank):
+    lm, soft = tiny_lm(), bank["soft"].embedding
+    choices, answers = some_examples(4, kinds="c"), some_examples(4, kinds="a")
+    store = PrefixStore(lm, bank)
+    torch.testing.assert_close(
+        example_losses(store, choices)[:, 0].float(),
+        batch_loss(lm, soft[None], choices, "choice"),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    per_token = batch_loss(lm, soft[None], answers) / torch.tensor([len(e.right) for e in answers])
+    torch.testing.assert_close(example_losses(store, answers)[:, 0].float(), per_token, atol=1e-4, rtol=1e-4)
+
+
+def test_batches_do_not_matter_and_progress_is_complete(tiny_lm, some_examples, bank):
+    store, examples, steps = PrefixStore(tiny_lm(), bank), some_examples(7), []
+    first = example_losses(store, examples, batch_size=2, advance=steps.append)
+    torch.testing.assert_close(first, example_losses(store, examples, batch_size=7), atol=1e-4, rtol=1e-4)
+    assert sum(steps) == 7 * 3
+
+
+def test_no_examples_give_no_rows(tiny_lm, bank):
+    assert example_losses(PrefixStore(tiny_lm(), bank), []).shape == (0, 3)
