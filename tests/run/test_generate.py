@@ -11,6 +11,7 @@ from idp.bank.bank import PromptBank
 from idp.errors import ModelError, PromptTooLongError, SelectorError
 from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
+from idp.select.registry import get_selector
 
 ARCHITECTURES = ["llama", "opt", "gpt2", "qwen2", "mistral"]
 _ROW = st.lists(st.integers(3, 383), min_size=1, max_size=10)
@@ -20,7 +21,7 @@ _CHOICES = [0, 3, -1, 1, 2]
 
 
 def _prompted(lm, mixed_bank):
-    return DynamicPromptModel(lm, mixed_bank(lm), None)
+    return DynamicPromptModel(lm, mixed_bank(lm), get_selector("none"))
 
 
 def _uncached(lm, bank, row, choice, **kwargs):
@@ -154,7 +155,7 @@ def test_sampling_with_prompts(tiny_lm, mixed_bank):
 def test_bank_of_one_is_plain_prompt_tuning(tiny_lm, mixed_bank, architecture):
     lm = tiny_lm(architecture)
     bank = PromptBank([mixed_bank(lm)[2]])
-    prompted = DynamicPromptModel(lm, bank, None)
+    prompted = DynamicPromptModel(lm, bank, get_selector("none"))
     for row in _ROWS:
         got = prompted.generate_with([0], torch.tensor([row]), max_new_tokens=5, do_sample=False)
         _same(got[0, len(row) :], _uncached(lm, bank, row, 0, max_new_tokens=5, do_sample=False)[0])
@@ -231,7 +232,7 @@ def test_text_in_text_out(tiny_lm, mixed_bank, by_length):
 
 def test_nothing_given_begins_with_bos(tiny_lm):
     lm = tiny_lm()
-    prompted = DynamicPromptModel(lm, None, None)
+    prompted = DynamicPromptModel(lm, None, get_selector("none"))
     assert torch.equal(prompted.generate(max_new_tokens=4), lm.model.generate(max_new_tokens=4))
     assert prompted.last_selections[0].index == -1
 

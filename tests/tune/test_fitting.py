@@ -35,7 +35,11 @@ def calibration():
 
 def test_the_bank_keeps_selectors_that_can_be_loaded(bank, lm, calibration, tmp_path):
     fitted = with_fitted_selectors(bank, lm, calibration)
-    assert set(fitted.selectors) == set(FITTED) == {"static", "attention:calibrate=center", "attention:calibrate=zscore", "router"}
+    assert (
+        set(fitted.selectors)
+        == set(FITTED)
+        == {"static", "attention:calibrate=center", "attention:calibrate=zscore", "router"}
+    )
     kept = PromptBank.load(fitted.save(tmp_path))
     for name, state in kept.selectors.items():
         selector = get_selector(name.split("-")[0]).load_state(state, kept, lm)

@@ -1,0 +1,6 @@
+"""`python -m idp.cli` is `idp`."""
+
+from idp.cli.main import run
+
+if __name__ == "__main__":
+    run()

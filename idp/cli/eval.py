@@ -1,0 +1,165 @@
+"""`idp eval`: what compression cost, and what each way of choosing a prompt gives back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from idp.cli.errors import RESUMABLE, guarded
+from idp.cli.options import (
+    AllowMismatch,
+    Bank,
+    Debug,
+    Device,
+    DType,
+    Json,
+    Model,
+    Seed,
+    check_names,
+    split_names,
+)
+from idp.cli.quiet import hush
+from idp.errors import OutputError
+
+if TYPE_CHECKING:
+    from idp.evaluate.evaluation import Evaluation
+
+ANSWERS = "answers.sqlite"
+
+
+@guarded(interrupted=RESUMABLE)
+def eval_command(
+    model: Model = "reference",
+    dense: Annotated[
+        str | None,
+        typer.Option("--dense", help="The uncompressed model; by default the alias's. 'none' goes without."),
+    ] = None,
+    bank: Bank = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--tasks",
+            "-t",
+            callback=check_names,
+            help="Tasks or suites, separated by commas. Default: atlas for the reference models, else paper.",
+        ),
+    ] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option("--arms", "-a", callback=check_names, help="Rows of the table. Default: all (idp list arms)."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows run at once.")] = 64,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    seed: Seed = 0,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Folder of the results. Default: idp-results/MODEL."),
+    ] = None,
+    no_fit: Annotated[
+        bool, typer.Option("--no-fit", help="Learn nothing from answers: arms that have to are left out.")
+    ] = False,
+    fit_items: Annotated[
+        int, typer.Option("--fit-items", min=1, help="Training items that selectors without a state learn from.")
+    ] = 400,
+    allow_mismatch: AllowMismatch = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the answers of earlier runs.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Evaluate a compressed model, bare and with prompts chosen in several ways.
+
+    Prints one row per arm: accuracy, share of the compression loss recovered, cost.
+
+    Interrupt it when you like: the same command goes on where it stopped.
+    """
+    hush(debug)
+    from idp.model.aliases import resolve
+
+    name = resolve(model).name  # first of all: it is quick, and a wrong name should not cost the wait for torch
+    folder = output_dir or default_folder(name)
+    if fresh:
+        forget(folder)
+    evaluation = _evaluate(
+        debug,
+        model=model,
+        dense=dense,
+        bank=bank,
+        tasks=split_names(tasks) if tasks else default_tasks(name),
+        arms=split_names(arms) if arms else None,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        output_dir=folder,
+        fit=not no_fit,
+        fit_items=fit_items,
+        allow_mismatch=allow_mismatch,
+    )
+    (_print_json if json else _print_report)(evaluation)
+
+
+def default_tasks(model: str) -> tuple[str, ...]:
+    """The embedded tasks for the models that know the embedded world, the paper's nine for all others."""
+    return ("atlas",) if model.startswith("reference") else ("paper",)
+
+
+def default_folder(model: str) -> Path:
+    """Where results go unless told.
+
+    Example:
+        >>> default_folder("org/model-4bit").as_posix()
+        'idp-results/org-model-4bit'
+    """
+    return Path("idp-results") / (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
+
+
+def forget(folder: Path) -> None:
+    """Delete the answers that earlier runs left.
+
+    Raises:
+        OutputError: the file cannot be deleted.
+    """
+    for file in folder.glob(f"{ANSWERS}*"):  # SQLite's journal too
+        try:
+            file.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot delete {file}: {error.strerror}. Choose another --output-dir.") from error
+
+
+def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:
+    """Evaluate with progress on stderr; importing what it takes is the first stage."""
+    from idp.cli.progress import progress
+
+    with progress(debug) as observer:
+        observer.stage("starting", None)
+        from idp.evaluate import Settings, evaluate
+        from idp.evaluate.arms import ARMS
+
+        return evaluate(Settings(arms=arms or ARMS, **options), observer)
+
+
+def _print_report(evaluation: Evaluation) -> None:
+    """Tables first: should writing fail, they have been seen."""
+    from rich.console import Console
+
+    from idp.cli.tables import print_evaluation
+    from idp.evaluate.report import write_report
+
+    print_evaluation(evaluation, Console())
+    paths = write_report(evaluation)
+    typer.echo(f"\nResults: {paths['results']}")
+    typer.echo(f"Report:  {paths['report']}")
+    typer.echo(f"Samples: {paths['samples'] / 'samples_*.jsonl'}")
+
+
+def _print_json(evaluation: Evaluation) -> None:
+    """What stands in the results file, byte for byte."""
+    from idp.evaluate.report import write_report
+
+    typer.echo(write_report(evaluation)["results"].read_text(encoding="utf-8"), nl=False)

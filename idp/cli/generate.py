@@ -1,0 +1,174 @@
+"""`idp generate`: continue texts, and say which prompt was chosen for each."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import math
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from idp.cli.errors import guarded
+from idp.cli.options import AllowMismatch, Bank, Debug, Device, DType, Json, Model, Seed
+from idp.cli.quiet import hush
+from idp.errors import IdpError, PromptTooLongError
+
+if TYPE_CHECKING:
+    from idp.bank.bank import PromptBank
+    from idp.evaluate.settings import Observer
+    from idp.run.generate import DynamicPromptModel
+
+DEFAULT_SELECTOR = "router"
+WITHOUT_FITTING = "attention"
+"""What chooses by default where the bank holds no fitted router."""
+
+
+@guarded()
+def generate_command(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to continue; - reads one from stdin.")],
+    model: Model = "reference",
+    bank: Bank = None,
+    selector: Annotated[
+        str | None,
+        typer.Option("--selector", "-s", help="Default: router, or attention where no router is fitted."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Tokens to add at most.")] = 32,
+    sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")] = False,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=1e-3, help="How evenly to draw; draws even without --sample.")
+    ] = None,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    seed: Seed = 0,
+    allow_mismatch: AllowMismatch = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Continue texts with a compressed model, each under the prompt chosen for it."""
+    hush(debug)
+    from idp.cli.progress import progress
+
+    inputs = [_read(text) for text in texts]
+    with progress(debug) as observer:
+        prompted = _prompted(observer, model, bank, selector, device, dtype, seed, allow_mismatch)
+        observer.stage("generating", None)
+        answers = _generate(prompted, inputs, max_new_tokens, _sampling(sample, temperature), seed)
+    rows = [_row(prompted, *pair, number) for number, pair in enumerate(zip(inputs, answers, strict=True))]
+    (_print_json if json else _print_answers)(rows)
+
+
+def _read(text: str) -> str:
+    """The text itself, or stdin in its place.
+
+    Raises:
+        IdpError: there is nothing to continue.
+    """
+    read = sys.stdin.read().rstrip("\n") if text == "-" else text
+    if not read.strip():
+        raise IdpError("a text is empty: give the words that the model should continue.")
+    return read
+
+
+def _sampling(sample: bool, temperature: float | None) -> dict[str, Any]:
+    if sample or temperature is not None:
+        return {"do_sample": True} | ({} if temperature is None else {"temperature": temperature})
+    # A model may come with sampling settings, which a greedy run would warn about.
+    return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+
+
+def _prompted(
+    observer: Observer,
+    model: str,
+    folder: str | None,
+    selector: str | None,
+    device: str,
+    dtype: str,
+    seed: int,
+    allow_mismatch: bool,
+) -> DynamicPromptModel:
+    from idp.model.aliases import resolve
+
+    spec = resolve(model)
+    observer.stage(f"loading {spec.name}", None)
+    from idp.model.load import load
+    from idp.run.wrap import prepare
+
+    lm = load(spec, device=device, dtype=dtype)
+    if selector == "none" and folder is None:
+        return prepare(lm, None, "none", seed=seed)
+    bank = open_bank(folder or spec.bank)
+    chosen = selector or _default_selector(bank, observer)
+    return prepare(lm, bank, chosen, allow_mismatch=allow_mismatch, seed=seed)
+
+
+def open_bank(path: str | None) -> PromptBank:
+    """The bank in a folder, or without one the general text bank."""
+    from idp.bank.bank import PromptBank
+    from idp.bank.text import text_bank
+
+    return text_bank() if path is None else PromptBank.load(path)
+
+
+def _default_selector(bank: PromptBank, observer: Observer) -> str:
+    if DEFAULT_SELECTOR in bank.selectors:
+        return DEFAULT_SELECTOR
+    observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so {WITHOUT_FITTING} chooses.")
+    return WITHOUT_FITTING
+
+
+def _generate(
+    prompted: DynamicPromptModel, texts: list[str], max_new_tokens: int, sampling: dict[str, Any], seed: int
+) -> list[str]:
+    import torch
+
+    _check_lengths(prompted, texts, max_new_tokens)
+    with torch.random.fork_rng():  # transformers draws from the global generator, which is given back as it was
+        torch.manual_seed(seed)
+        return prompted.generate_text(texts, max_new_tokens=max_new_tokens, **sampling)
+
+
+def _check_lengths(prompted: DynamicPromptModel, texts: list[str], new: int) -> None:
+    """Say early which text is too long by itself; with its prompt the library does."""
+    limit = prompted.lm.max_length
+    for number, text in enumerate(texts, start=1):
+        length = len(prompted.tokenizer(text)["input_ids"])
+        if length + new > limit:
+            raise PromptTooLongError(
+                f"text {number} does not fit: {length} tokens and {new} new ones make {length + new}, but the context "
+                f"of {prompted.lm.name} holds {limit}. Shorten the text or lower --max-new-tokens."
+            )
+
+
+def _row(prompted: DynamicPromptModel, text: str, answer: str, number: int) -> dict[str, Any]:
+    chosen = prompted.last_selections[number]
+    names = [*(prompted.bank.names if prompted.bank else ()), None]
+    scores = {name or "none": _finite(score) for name, score in zip(names, chosen.scores, strict=True)}
+    return {
+        "text": text,
+        "answer": answer,
+        "prompt": names[chosen.index],
+        "score": _finite(chosen.score),
+        "scores": scores,
+        "selector": prompted.selector.name if prompted.selector else "none",
+    }
+
+
+def _finite(score: float) -> float | None:
+    return score if math.isfinite(score) else None
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    typer.echo(jsonlib.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def _print_answers(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for row in rows:
+        console.print(Text.assemble((row["text"], "dim"), (row["answer"], "bold")), soft_wrap=True)
+        prompt = "no prompt" if row["prompt"] is None else f"prompt {row['prompt']}"
+        score = "" if row["score"] is None else f" · score {row['score']:.3f}"
+        console.print(Text(f"└ {prompt}{score} · chosen by {row['selector']}\n", style="cyan"), soft_wrap=True)

@@ -1,0 +1,123 @@
+"""`idp list`: what can be named on the command line."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from idp.cli.errors import guarded
+from idp.cli.options import Bank, Debug, Json
+from idp.cli.quiet import hush
+
+Row = dict[str, Any]
+
+
+class Kind(str, Enum):
+    """What can be listed."""
+
+    MODELS = "models"
+    SELECTORS = "selectors"
+    TASKS = "tasks"
+    ARMS = "arms"
+    PROMPTS = "prompts"
+
+
+@guarded()
+def list_command(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    bank: Bank = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List models, selectors, tasks, arms, or the prompts of a bank (--bank; else the general text bank)."""
+    hush(debug)
+    if bank is not None and kind is not Kind.PROMPTS:
+        raise typer.BadParameter("--bank belongs to: idp list prompts", param_hint="--bank")
+    rows = prompts(bank) if kind is Kind.PROMPTS else _LISTS[kind]()
+    typer.echo(jsonlib.dumps(rows, indent=2, ensure_ascii=False)) if json else _print(rows)
+
+
+def models() -> list[Row]:
+    """Aliases of models."""
+    from idp.model.aliases import aliases
+
+    return [
+        {
+            "name": spec.name,
+            "compression": spec.compression,
+            "bank": spec.bank is not None,
+            "tested": spec.verified,
+            "note": spec.note,
+        }
+        for spec in aliases().values()
+    ]
+
+
+def selectors() -> list[Row]:
+    """Ways to choose a prompt."""
+    from idp.select.registry import get_selector, selector_names
+
+    made = [get_selector(name) for name in selector_names()]
+    return [{"name": each.name, "learns from": each.needs, "about": _first_line(type(each).__doc__)} for each in made]
+
+
+def tasks() -> list[Row]:
+    """Suites and the embedded tasks; lm-eval's own tasks can be named too."""
+    from idp.evaluate.tasks import suites
+
+    listed = suites()["suites"]
+    rows = [
+        {"name": name, "kind": "suite", "about": f"{suite['about']}: {', '.join(suite['tasks'])}"}
+        for name, suite in listed.items()
+    ]
+    return [*rows, *({"name": name, "kind": "task", "about": ""} for name in listed["atlas"]["tasks"])]
+
+
+def arms() -> list[Row]:
+    """Rows of an evaluation."""
+    from idp.evaluate.arms import ABOUT
+
+    return [{"name": name, "about": about} for name, about in ABOUT.items()]
+
+
+def prompts(folder: str | None) -> list[Row]:
+    """Prompts of a bank."""
+    from idp.cli.generate import open_bank
+
+    return [
+        {
+            "name": prompt.name,
+            "kind": prompt.provenance.get("kind", prompt.kind),
+            "text": f"{len(prompt.embedding)} vectors" if prompt.embedding is not None else prompt.text,
+        }
+        for prompt in open_bank(folder)
+    ]
+
+
+_LISTS = {Kind.MODELS: models, Kind.SELECTORS: selectors, Kind.TASKS: tasks, Kind.ARMS: arms}
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+def _print(rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in rows[0]:
+        table.add_column(header, no_wrap=header == "name", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value), style="cyan" if key == "name" else "") for key, value in row.items()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(str(value).split())

@@ -1,0 +1,62 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DEBUG_KEY = "idp.debug"
+
+
+def _either_place(context: typer.Context, value: bool) -> bool:
+    """Make `idp --debug eval` and `idp eval --debug` the same: nested contexts share their `meta`."""
+    context.meta[DEBUG_KEY] = value or context.meta.get(DEBUG_KEY, False)
+    return bool(context.meta[DEBUG_KEY])
+
+
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_either_place, help="Show library messages, and tracebacks of errors.")
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="Alias (see: idp list models), folder or hub id.")]
+Bank = Annotated[
+    str | None,
+    typer.Option(
+        "--bank", help="Folder of a bank, or a YAML file of text prompts. Default: the model's own, else the text bank."
+    ),
+]
+AllowMismatch = Annotated[
+    bool, typer.Option("--allow-mismatch", help="Use a bank although it was made for another model.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
+DType = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list; a piece like `score=all` is a further option of the name before it.
+
+    Example:
+        >>> split_names("router, attention:calibrate=center,queries=last")
+        ('router', 'attention:calibrate=center,queries=last')
+
+    Raises:
+        typer.BadParameter: no name is left.
+    """
+    names: list[str] = []
+    for piece in filter(None, (piece.strip() for piece in text.split(","))):
+        if names and ":" in names[-1] and "=" in piece and ":" not in piece:
+            names[-1] += f",{piece}"
+        else:
+            names.append(piece)
+    if not names:
+        raise typer.BadParameter("give one or more names, separated by commas.")
+    return tuple(names)
+
+
+def check_names(text: str | None) -> str | None:
+    """Check a comma-separated list while the command line is read."""
+    if text is not None:
+        split_names(text)
+    return text

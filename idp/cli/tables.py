@@ -1,0 +1,102 @@
+"""An evaluation as tables that stay readable in a narrow window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from idp.evaluate.evaluation import Evaluation
+
+BEFORE, AFTER = 3, 2
+"""Columns of the report's table before and after those of the tasks."""
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the main table, the paired differences and the footnotes."""
+    from idp.evaluate.report import footnotes, paired_rows, table
+
+    for part in main_tables(*table(evaluation), console, main=evaluation.main_arm.name):
+        console.print(part, "")
+    if rows := paired_rows(evaluation):
+        console.print(Text("Paired differences in points", style="bold"))
+        console.print(grid(["arm", "minus", "difference", "95 % interval", "p"], rows, words=2), "")
+    for line in footnotes(evaluation):
+        console.print(Text(f"- {line}", style="dim"))
+
+
+def main_tables(headers: list[str], rows: list[list[str]], console: Console, main: str = "") -> list[Table]:
+    """One table where the console is wide enough, else a summary, and tasks as rows with arms as columns.
+
+    Args:
+        headers: of the report's table: arm, mean, gap, one for each task, tokens, seconds.
+        rows: one an arm.
+        console: whose width counts.
+        main: the arm to be set off.
+    """
+    whole = grid(headers, rows, main=main)
+    if fits(whole, console):
+        return [whole]
+    last = len(headers) - AFTER
+    summary = [row[:BEFORE] + row[last:] for row in rows]
+    tasks = [[name, *(row[place] for row in rows)] for place, name in enumerate(headers[:last]) if place >= BEFORE]
+    arms = [_in_two_lines(row[0]) for row in rows]
+    return [
+        *column_groups(headers[:BEFORE] + headers[last:], summary, console, main=main, gap=2),
+        *column_groups(["task", *arms], tasks, console),
+    ]
+
+
+def column_groups(
+    headers: list[str], rows: list[list[str]], console: Console, *, main: str = "", gap: int = 1
+) -> list[Table]:
+    """Tables with the same first column and as many of the others as fit, none cut and none left out."""
+
+    def made(columns: list[int]) -> Table:
+        chosen = [0, *columns]
+        return grid([headers[c] for c in chosen], [[row[c] for c in chosen] for row in rows], main=main, gap=gap)
+
+    tables, columns = [], [1]
+    for column in range(2, len(headers)):
+        if not fits(made([*columns, column]), console):
+            tables.append(made(columns))
+            columns = []
+        columns.append(column)
+    return [*tables, made(columns)]
+
+
+def fits(table: Table, console: Console) -> bool:
+    """Whether a table can be printed without cutting a column."""
+    options = console.options.update(max_width=100_000)
+    return console.measure(table, options=options).maximum <= console.width
+
+
+def grid(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, main: str = "", words: int = 1, gap: int = 2
+) -> Table:
+    """A plain table: words to the left, numbers to the right, one row set off.
+
+    Args:
+        headers: of the columns.
+        rows: cells as text.
+        main: the first cell of the row to be set off.
+        words: how many columns, from the left, hold words.
+        gap: blanks between columns.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+    for place, header in enumerate(headers):
+        justify: JustifyMethod = "left" if place < words else "right"
+        table.add_column(Text(header), justify=justify, no_wrap=True, vertical="bottom")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row), style="bold" if main and row[0] == main else None)
+    return table
+
+
+def _in_two_lines(arm: str) -> str:
+    """Break a long name where it has a joint."""
+    return arm.replace(" (", "\n(").replace("-", "-\n", 1) if len(arm) > 10 else arm

@@ -1,0 +1,214 @@
+"""`idp eval` from the command line to the files, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idp.cli.eval import default_folder, default_tasks, forget
+
+Run = Callable[..., Any]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+TASKS = ("atlas_easy", "atlas_trivia", "atlas_text")
+ARMS = ("dense", "compressed", "random", "oracle")
+PATIENCE = 300.0  # seconds; a busy machine may take long to import torch
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def answers(folder: Path) -> dict[bytes, float]:
+    """Key -> seconds of every answer that is kept."""
+    file = folder / "answers.sqlite"
+    if not file.exists():
+        return {}
+    connection = sqlite3.connect(file)
+    try:
+        return dict(connection.execute("SELECT key, seconds FROM answers"))
+    except sqlite3.OperationalError:  # just being made
+        return {}
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def options(model_folder: Path, other_model_folder: Path, bank_folder: Path, tmp_path: Path) -> list[object]:
+    models = ["--model", model_folder, "--dense", other_model_folder, "--bank", bank_folder, "--dtype", "float32"]
+    return [*models, "--device", "cpu", "--output-dir", tmp_path / "out"]
+
+
+@pytest.mark.slow
+def test_end_to_end(idp_command: Run, start_idp: Start, options: list[object], tmp_path: Path) -> None:
+    what = ["--limit", 4, "--tasks", ",".join(TASKS), "--arms", ",".join(ARMS)]
+    process = start_idp("eval", *options, *what, "--json")
+    stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, stderr
+    results = read_json(tmp_path / "out" / "results.json")
+    assert json.loads(stdout) == results
+    check_progress(stderr)
+    check_results(results)
+    check_samples(tmp_path / "out")
+    kept = answers(tmp_path / "out")
+
+    again = idp_command("eval", *options, *what)
+    assert again.exit_code == 0, again.output
+    check_screen(again.stdout, tmp_path / "out")
+    assert answers(tmp_path / "out") == kept
+    assert without_times(read_json(tmp_path / "out" / "results.json")) == without_times(results)
+
+
+def without_times(results: dict[str, Any]) -> dict[str, Any]:
+    """Everything of ours but seconds, which hold the time of choosing too and so differ between runs."""
+    arms = results["idp"]["arms"]
+    kept = {name: {key: value for key, value in arm.items() if key != "seconds"} for name, arm in arms.items()}
+    return {**results["idp"], "arms": kept}
+
+
+def check_progress(stderr: str) -> None:
+    """Plain lines, each a stage or a note, and nothing from any library."""
+    lines = stderr.splitlines()
+    assert any(line.startswith("loading") for line in lines)
+    assert any(line.startswith("random (") for line in lines)
+    assert not any(word in stderr for word in ("Warning", "WARNING", "it/s", "bootstrapping", "Traceback"))
+
+
+def check_results(results: dict[str, Any]) -> None:
+    assert {"results", "configs", "versions", "n-shot", "n-samples", "idp"} <= results.keys()
+    assert set(TASKS) == results["results"].keys()
+    ours = results["idp"]
+    assert {"model", "bank", "seed", "arms", "gap_recovered", "paired"} <= ours.keys()
+    assert ours["arms"].keys() == set(ARMS)
+    for arm in ours["arms"].values():
+        assert {"mean", "tasks", "prompt_tokens", "seconds"} <= arm.keys()
+        assert arm["tasks"].keys() == set(TASKS)
+        assert arm["seconds"] > 0
+    means = {name: arm["mean"] for name, arm in ours["arms"].items()}
+    assert means["oracle"] >= max(means["compressed"], means["random"])
+    assert ours["arms"]["compressed"]["prompt_tokens"] == ours["arms"]["dense"]["prompt_tokens"] == 0
+    assert ours["arms"]["random"]["prompt_tokens"] > 0
+    assert all({"value", "ci95"} == gap.keys() for gap in ours["gap_recovered"].values())
+    assert ours["gap_recovered"].keys() <= set(ARMS)
+    assert ours["paired"]
+    assert all({"a", "b", "difference", "ci95", "p"} == pair.keys() for pair in ours["paired"])
+    assert ours["seed"] == 0
+
+
+def check_samples(folder: Path) -> None:
+    for task in TASKS:
+        lines = (folder / f"samples_{task}_random.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert len(rows) == 4
+        assert all(row["idp_prompt"] in {"river", "town", None} for row in rows)
+        assert all(len(row["idp_scores"]) == 3 for row in rows)
+
+
+def check_screen(stdout: str, folder: Path) -> None:
+    assert all(arm in stdout for arm in ARMS)
+    assert "gap recovered" in stdout
+    assert "Paired differences" in stdout
+    assert "text *" in stdout
+    joined = stdout.replace("\n", "")  # a long path may be wrapped
+    assert str(folder / "results.json") in joined
+    assert str(folder / "report.md") in joined
+    assert "…" not in stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="no signals")
+def test_interrupted_run_goes_on(idp_command: Run, start_idp: Start, options: list[object], tmp_path: Path) -> None:
+    what = ["--limit", 150, "--tasks", "atlas_easy", "--arms", "compressed,random", "--batch-size", 1]
+    process = start_idp("eval", *options, *what)
+    deadline = time.monotonic() + PATIENCE
+    while not (kept := answers(tmp_path / "out")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    last = "interrupted; what was computed is kept, run the same command again to go on"
+    assert stderr.splitlines()[-1] == last
+    assert "Traceback" not in stderr
+    assert kept
+    assert not (tmp_path / "out" / "results.json").exists()
+
+    assert idp_command("eval", *options, *what).exit_code == 0
+    after = answers(tmp_path / "out")
+    assert len(after) > len(kept)
+    assert {key: after[key] for key in kept} == kept  # answered from the file: their times are those of the first run
+
+
+def test_fresh_forgets_answers(idp_command: Run, options: list[object], tmp_path: Path) -> None:
+    what = ["--limit", 2, "--tasks", "atlas_easy", "--arms", "compressed"]
+    assert idp_command("eval", *options, *what).exit_code == 0
+    first = answers(tmp_path / "out")
+    assert idp_command("eval", *options, *what, "--fresh").exit_code == 0
+    second = answers(tmp_path / "out")
+    assert first.keys() == second.keys()
+    assert first != second
+
+
+def test_without_dense_the_gap_column_says_so(idp_command: Run, options: list[object]) -> None:
+    what = ["--limit", 2, "--tasks", "atlas_easy", "--arms", "dense,compressed,random", "--dense", "none"]
+    result = idp_command("eval", *options, *what)
+    assert result.exit_code == 0, result.output
+    assert "no dense" in result.stdout
+    assert "--dense gives it" in " ".join(result.stdout.split())
+
+
+def test_no_fit_leaves_out_what_learns_from_answers(idp_command: Run, options: list[object]) -> None:
+    what = ["--limit", 2, "--tasks", "atlas_easy", "--arms", "compressed,router", "--no-fit", "--json"]
+    result = idp_command("eval", *options, *what)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["idp"]["arms"].keys() == {"compressed"}
+    assert "'router' is left out" in result.stderr
+
+
+def test_fits_what_the_bank_does_not_hold_and_keeps_it(idp_command: Run, options: list[object], tmp_path: Path) -> None:
+    # Texts of atlas_text are longer than this model's context.
+    what = ["--limit", 2, "--tasks", "atlas_easy,atlas_text", "--arms", "static,router", "--fit-items", 8, "--json"]
+    first = idp_command("eval", *options, *what)
+    assert first.exit_code == 0, first.output
+    assert "fitting selectors (24 steps)" in first.stderr
+    assert json.loads(first.stdout)["idp"]["arms"].keys() == {"static", "router"}
+    assert list((tmp_path / "cache").rglob("bank.json"))
+    assert "fitting" not in idp_command("eval", *options, *what).stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "tasks"),
+    [("reference", "atlas"), ("reference-sparse", "atlas"), ("opt-6.7b-4bit", "paper"), ("/a", "paper")],
+)
+def test_default_tasks(model: str, tasks: str) -> None:
+    assert default_tasks(model) == (tasks,)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("reference", "reference"),
+        ("org/model-4bit", "org-model-4bit"),
+        ("/home/me/my model/", "home-me-my-model"),
+        ("../tiny", "tiny"),
+        ("..", "model"),
+    ],
+)
+def test_default_folder(model: str, name: str) -> None:
+    assert default_folder(model) == Path("idp-results") / name
+
+
+def test_forget_takes_the_answers_only(tmp_path: Path) -> None:
+    for name in ("answers.sqlite", "answers.sqlite-journal", "results.json"):
+        (tmp_path / name).touch()
+    forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    forget(tmp_path / "missing")
