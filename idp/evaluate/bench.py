@@ -10,7 +10,7 @@ from idp.bank.bank import PromptBank
 from idp.bank.text import text_bank
 from idp.errors import IdpError, OutputError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
-from idp.evaluate.lm import IdpLM
+from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import Memo
 from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
 from idp.evaluate.selectors import SelectorShop
@@ -41,6 +41,7 @@ class Bench:
     def __init__(self, settings: Settings, observer: Observer) -> None:
         self.settings, self.observer = settings, observer
         self.notes: list[str] = []
+        self._encodings: dict[str, Encodings] = {}
         self.spec = resolve(settings.model)
         arms = check_arms(settings.arms)
         make_writable(settings.output_dir)
@@ -141,6 +142,7 @@ class Bench:
             seed=settings.seed,
             allow_mismatch=settings.allow_mismatch,
             memo=memo,
+            encodings=self._encodings.setdefault(lm.fingerprint.tokenizer, {}),
             advance=self.observer.advance,
         )
 

@@ -38,6 +38,7 @@ ROW_TOKENS = 512
 """Most tokens that the options of one row have together, unless one alone has more."""
 
 Tokens = tuple[int, ...]
+Encodings = dict[tuple[str, str], tuple[list[int], list[int]]]
 PairRequest = tuple[tuple[str, str] | None, list[int], list[int]]
 
 
@@ -55,6 +56,7 @@ class IdpLM(HFLM):
         seed: of selectors that draw.
         allow_mismatch: whether a bank made for another model may be used.
         memo: where answers are kept; in memory unless given.
+        encodings: token ids of pairs of texts, to be shared by arms with one tokenizer.
         advance: called with the number of requests just answered.
         kwargs: further arguments of lm-eval's `hf` model.
 
@@ -76,6 +78,7 @@ class IdpLM(HFLM):
         seed: int = 0,
         allow_mismatch: bool = False,
         memo: Memo | None = None,
+        encodings: Encodings | None = None,
         advance: Callable[[int], None] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -86,6 +89,7 @@ class IdpLM(HFLM):
         self.prompted: DynamicPromptModel = prepare(lm, bank, chosen_by, allow_mismatch=allow_mismatch, seed=seed)
         super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **kwargs)
         self.memo = memo or Memo(None, "")
+        self._encodings: Encodings = {} if encodings is None else encodings
         self.advance = advance or (lambda count: None)
         self.seconds = 0.0
         self._selections: dict[str | Tokens, Selection] = {}
@@ -101,6 +105,13 @@ class IdpLM(HFLM):
         """What was chosen for a context that has been run (of a rolling request: for any text)."""
         return self._selections.get(context) or self._selections[(self.prefix_token_id,)]
 
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokenise as lm-eval does, each pair once."""
+        pair = (context, continuation)
+        if pair not in self._encodings:
+            self._encodings[pair] = super()._encode_pair(context, continuation)
+        return self._encodings[pair]
+
     def context_ids(self, instance: Instance) -> Tokens:
         """The tokens that the selector sees of a request."""
         if instance.request_type == "loglikelihood_rolling" or not instance.args[0]:
@@ -112,6 +123,8 @@ class IdpLM(HFLM):
     def _select(self, contexts: dict[str | Tokens, Sequence[int]]) -> None:
         """Choose prompts for contexts not seen before; the time counts."""
         new = {key: ids for key, ids in contexts.items() if key not in self._selections}
+        if not new:
+            return
         chosen, seconds = timed(lambda: self.prompted.selector.select_batch(list(new.values())))
         self._selections.update(zip(new, chosen, strict=True))
         self.seconds += seconds

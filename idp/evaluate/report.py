@@ -12,7 +12,7 @@ from typing import Any
 
 import idp
 from idp.evaluate.arms import ABOUT, ArmResult
-from idp.evaluate.evaluation import Evaluation
+from idp.evaluate.evaluation import BOUND, Evaluation
 from idp.evaluate.stats import Interval
 from idp.files import atomic_write_text
 
@@ -163,6 +163,11 @@ def footnotes(evaluation: Evaluation) -> list[str]:
             lines.append(
                 f"{task.name} is the control on facts never seen in training: every arm should be at chance{chance}."
             )
+            if BOUND in evaluation.arms:
+                lines.append(
+                    "What the oracle has above chance there is luck, not knowledge: in hindsight some prompt is right "
+                    "by accident. Its other columns hold such luck too."
+                )
         elif not task.higher_is_better:
             lines.append(f"{task.name} is a {task.metric.replace('_', ' ')}: lower is better.")
     if evaluation.detectable is not None:
