@@ -57,14 +57,14 @@ class Recipe:
         seed: of everything drawn at random.
     """
 
-    steps_static: int = 600
-    steps_cluster: int = 200
+    steps_static: int = 1200
+    steps_cluster: int = 300
     clusters: int = 8
-    items_per_task: int = 1200
+    items_per_task: int = 4000
     length: int = 16
     batch_size: int = 32
-    lr: float = 0.02
-    lr_cluster: float = 0.01
+    lr: float = 0.03
+    lr_cluster: float = 0.02
     seed: int = 0
 
 
@@ -230,7 +230,7 @@ def main(
     except IdpError as error:
         console.print(f"[red]error:[/] {error}", highlight=False)
         raise typer.Exit(1) from error
-    Console().print(table_of(costs))
+    Console(width=120).print(table_of(costs))
     typer.echo(f"saved {len(bank)} prompts and {len(bank.selectors)} selectors to {saved}")
 
 

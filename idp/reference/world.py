@@ -18,7 +18,7 @@ Example:
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -85,7 +85,11 @@ class World:
         """The same world with the facts of a share of its subjects; which ones depends on their names only."""
         if share >= 1:
             return self
-        kept = tuple(fact for fact in self.facts if stable_hash("part", fact.subject) % 1000 < 1000 * share)
+        return self.restricted(lambda subject: stable_hash("part", subject) % 1000 < 1000 * share)
+
+    def restricted(self, keep: Callable[[str], bool]) -> World:
+        """The same world with the facts of those subjects only that ``keep`` says yes to."""
+        kept = tuple(fact for fact in self.facts if keep(fact.subject))
         return World(self.atlas, self.pools, self.entities, kept)
 
     def relation(self, fact: Fact) -> Relation:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from idp.errors import TaskError, suggest
-from idp.reference.exams import EXAMS, Item
-from idp.reference.world import Fact, World
+from idp.reference.atlas import stable_hash
+from idp.reference.exams import Item, exam
+from idp.reference.world import World
 from idp.tune.examples import Example, encode
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "Pair", "atlas_examples", "worded"]
 
-HELD_OUT = 4  # one fact in four
+HELD_OUT = 4  # one subject in four
 
 
 class Pair(NamedTuple):
@@ -75,22 +74,22 @@ def worded(task: str, item: Item) -> Pair:
         >>> worded("short", {"question": "Who?", "answers": ["Ann"]}).options
         [' Ann']
     """
-    if task not in _WORDINGS:
-        raise TaskError(f"no prompts are tuned on task {task!r}. {suggest(task, TASKS)}")
-    return _WORDINGS[task](item)
+    return _WORDINGS[_known(task)](item)
 
 
 def atlas_examples(
     lm: LanguageModel, world: World, items_per_task: int, seed: int, tasks: Sequence[str] = TASKS
 ) -> tuple[list[Example], list[Example]]:
-    """Make examples of all tasks from the world's tuning facts, and hold a quarter of the facts out.
+    """Make examples of all tasks from the world's tuning facts, and hold the facts of a quarter of the subjects out.
 
-    All facts about one subject go to the same side, so what is held out is not asked in another task's words either.
+    Each side is an examination of a world of its own: no fact that is held out is asked, told in a passage or a story,
+    or needed for a second hop on the other side. (Held-out questions about facts that running text on the tuning side
+    still told made prompts look the better the more they had memorised.)
 
     Args:
         lm: the model whose tokenizer is used.
         world: the reference world.
-        items_per_task: how many items of each task; fewer where its facts do not suffice.
+        items_per_task: how many items of each task, a quarter of them held out; fewer where the facts do not suffice.
         seed: which items, and which subjects are held out.
         tasks: the tasks.
 
@@ -100,23 +99,28 @@ def atlas_examples(
     Raises:
         TaskError: an unknown task.
     """
-    tuning: list[Example] = []
-    held_out: list[Example] = []
-    for task in tasks:
-        for fact, item in _items(world, task, items_per_task, seed):
-            (held_out if _is_held_out(fact, seed) else tuning).append(encode(lm, *worded(task, item), group=task))
-    return tuning, held_out
+
+    def is_held_out(subject: str) -> bool:
+        return stable_hash(str(seed), subject) % HELD_OUT == 0
+
+    held_out = items_per_task // HELD_OUT
+    return (
+        _examples(
+            lm, world.restricted(lambda subject: not is_held_out(subject)), items_per_task - held_out, seed, tasks
+        ),
+        _examples(lm, world.restricted(is_held_out), held_out, seed, tasks),
+    )
 
 
-def _items(world: World, task: str, count: int, seed: int) -> list[tuple[Fact, Item]]:
-    """The items of `idp.reference.exams.exam`, each with the fact it asks."""
+def _examples(lm: LanguageModel, world: World, count: int, seed: int, tasks: Sequence[str]) -> list[Example]:
+    return [
+        encode(lm, *worded(task, item), group=task)
+        for task in tasks
+        for item in exam(world, _known(task), "tuning", count, seed)
+    ]
+
+
+def _known(task: str) -> str:
     if task not in TASKS:
         raise TaskError(f"no prompts are tuned on task {task!r}. {suggest(task, TASKS)}")
-    choose, make = EXAMS[task]
-    rng = random.Random(f"{seed}-{task}-tuning")
-    pool = list(choose(world, "tuning"))
-    return [(fact, make(world, fact, rng)) for fact in rng.sample(pool, min(count, len(pool)))]
-
-
-def _is_held_out(fact: Fact, seed: int) -> bool:
-    return zlib.crc32(f"{seed}-{fact.subject}".encode()) % HELD_OUT == 0
+    return task
