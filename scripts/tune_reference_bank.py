@@ -195,7 +195,7 @@ def make_bank(
 
 def table_of(costs: dict[str, dict[str, float]]) -> Table:
     """Mean loss of each way to choose a prompt, over all tasks and in each."""
-    table = Table("chosen by", "mean", *TASKS, title="Held-out loss in nats (selectors fitted on other examples)")
+    table = Table("chosen by", "mean", *TASKS, title="Held-out expected error (selectors fitted on other examples)")
     for name, by_task in costs.items():
         mean = sum(by_task.values()) / len(by_task)
         table.add_row(name, f"{mean:.3f}", *(f"{by_task[task]:.3f}" if task in by_task else "" for task in TASKS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,11 @@ def example_losses(
 ) -> Tensor:
     """Measure the loss of every example under every prompt, and without one.
 
-    With log-likelihoods `l_j` of the options and the right one `a`: `-log softmax(l)_a` where there are two or more
-    options, else `-l_a` per token.
+    The loss is the probability of being wrong. With log-likelihoods `l_j` of the options and the right one `a`:
+    `1 - softmax(l)_a` where there are two or more options, `1 - exp(l_a)` for the one answer of a question, and for
+    running text, which begins with a lone start token, `1 - exp(l_a / tokens)`. It is bounded, so a few hopeless items
+    do not decide which prompt is best: routers trained on it chose better on held-out facts than those trained on
+    log-likelihoods.
 
     Args:
         store: the model and its bank of `m` prompts.
@@ -35,7 +39,7 @@ def example_losses(
         advance: called with the number of measured losses just added, `N (m + 1)` in all.
 
     Returns:
-        `(N, m + 1)` in nats, fp64 on the CPU; the last column is "no prompt".
+        `(N, m + 1)` in [0, 1], fp64 on the CPU; the last column is "no prompt".
 
     Raises:
         PromptTooLongError: a prompt and an example do not fit into the model's context.
@@ -58,5 +62,6 @@ def example_losses(
 def _loss(example: Example, scored: Scored) -> float:
     likelihoods = torch.tensor([option.loglikelihood for option in scored.scores], dtype=torch.float64)  # (options,)
     if len(likelihoods) > 1:
-        return float(likelihoods.logsumexp(0) - likelihoods[example.answer])
-    return -float(likelihoods[0]) / len(example.right)
+        return 1 - float(likelihoods.softmax(0)[example.answer])
+    is_running_text = len(example.context) == 1
+    return 1 - math.exp(float(likelihoods[0]) / (len(example.right) if is_running_text else 1))

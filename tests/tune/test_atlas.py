@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from lm_eval.utils import apply_template
@@ -72,3 +74,16 @@ def test_only_tuning_facts_are_used(world, tiny_lm):
     tuning, held_out = atlas_examples(tiny_lm(), world, 10_000, 0, ["short"])
     facts = [fact for fact in world.facts if fact.split == "tuning"]
     assert len(tuning) + len(held_out) == len(facts)
+
+
+def test_no_text_of_the_tuning_side_tells_of_a_held_out_subject(world, tiny_lm):
+    lm = tiny_lm()
+    tuning, held_out = atlas_examples(lm, world, 40, 0, ["short", "text", "support", "last_word"])
+    people = world.entities["person"]
+
+    def named(examples):
+        texts = [lm.tokenizer.decode([*e.context, *e.continuations[e.answer]]) for e in examples]
+        return {name for name in people for text in texts if re.search(rf"\b{re.escape(name)}\b", text)}
+
+    assert named(tuning) and named(held_out)
+    assert not named(tuning) & named(held_out)

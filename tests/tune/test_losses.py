@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.run.prefix import PrefixStore
+from idp.run.score import score
+from idp.tune.examples import Example
 from idp.tune.losses import example_losses
 from idp.tune.objective import batch_loss
 
@@ -30,14 +34,21 @@ def test_agrees_with_the_differentiable_objective(tiny_lm, some_examples, bank):
     lm, soft = tiny_lm(), bank["soft"].embedding
     choices, answers = some_examples(4, kinds="c"), some_examples(4, kinds="a")
     store = PrefixStore(lm, bank)
-    torch.testing.assert_close(
-        example_losses(store, choices)[:, 0].float(),
-        batch_loss(lm, soft[None], choices, "choice"),
-        atol=1e-4,
-        rtol=1e-4,
-    )
-    per_token = batch_loss(lm, soft[None], answers) / torch.tensor([len(e.right) for e in answers])
-    torch.testing.assert_close(example_losses(store, answers)[:, 0].float(), per_token, atol=1e-4, rtol=1e-4)
+    of_choices, of_answers = batch_loss(lm, soft[None], choices, "choice"), batch_loss(lm, soft[None], answers)
+    expected = {"choices": 1 - (-of_choices).exp(), "answers": 1 - (-of_answers).exp()}
+    close = {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(example_losses(store, choices)[:, 0].float(), expected["choices"], **close)
+    torch.testing.assert_close(example_losses(store, answers)[:, 0].float(), expected["answers"], **close)
+
+
+def test_running_text_counts_by_the_token_and_every_loss_is_a_probability(tiny_lm, bank):
+    lm = tiny_lm()
+    text = Example((lm.prefix_token_id,), ((5, 6, 7, 8),), 0, "text")
+    answer = Example((lm.prefix_token_id, 5), ((6, 7, 8),), 0, "short")
+    [by_token, by_answer] = example_losses(PrefixStore(lm, bank), [text, answer])[:, -1].tolist()
+    [scored] = score(PrefixStore(lm, None), [text.request], [-1], batch_size=1)
+    assert by_token == pytest.approx(1 - math.exp(scored.scores[0].loglikelihood / 4), abs=1e-4)
+    assert 0 <= by_token < by_answer <= 1
 
 
 def test_batches_do_not_matter_and_progress_is_complete(tiny_lm, some_examples, bank):
