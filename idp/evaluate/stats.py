@@ -81,7 +81,8 @@ def gap_recovered(arm: str, means: Mapping[str, float], boot: Mapping[str, Array
 
     def share(values: Mapping[str, Array]) -> Array:
         gap = values["dense"] - values["compressed"]
-        return (values[arm] - values["compressed"]) / np.where(gap == 0, np.nan, gap)
+        shares: Array = (values[arm] - values["compressed"]) / np.where(gap == 0, np.nan, gap)
+        return shares
 
     value = share({name: np.asarray(mean) for name, mean in means.items()})
     low, high = np.nanpercentile(share(boot), [2.5, 97.5]) if np.isfinite(value) else (np.nan, np.nan)
