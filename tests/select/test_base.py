@@ -54,7 +54,7 @@ def test_losses_must_fit_the_bank() -> None:
         Calibration([[1]], torch.zeros(1, 2)).require_losses(2)
 
 
-@pytest.mark.parametrize("selector", [NoneSelector(), StaticSelector(), RandomSelector(), RouterSelector()])
+@pytest.mark.parametrize("selector", [StaticSelector(), RandomSelector(), RouterSelector()])
 def test_unfitted(selector: Selector) -> None:
     with pytest.raises(SelectorError, match="not fitted"):
         selector.select([1])
@@ -87,3 +87,8 @@ def test_foreign_state(selector: Selector, tiny_lm: Any) -> None:
     for tensors in ({}, {"scores": torch.zeros(9), "weight": torch.zeros(9)}):
         with pytest.raises(SelectorError, match="not a state of selector"):
             selector.load_state(SelectorState({"prompts": ["a", "b"]}, tensors), BANK, lm)
+
+
+def test_none_works_without_a_bank() -> None:
+    [choice] = NoneSelector().select_batch([[5, 6]])
+    assert (choice.index, choice.scores) == (-1, (1.0,))
