@@ -137,7 +137,7 @@ def interval(gap: Interval | None) -> str:
 
 def p_text(p: float) -> str:
     """A p-value as far as the permutations resolve it."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
