@@ -30,7 +30,9 @@ fmt: $(VENV)/.installed-dev  ## format, and fix what can be fixed
 reference: $(VENV)/.installed-compress  ## train, compress and tune the embedded reference model again (hours)
 	$(BIN)/python scripts/train_reference.py
 	$(BIN)/python scripts/compress_reference.py
-	$(BIN)/python scripts/tune_reference_bank.py
+	$(BIN)/python scripts/write_atlas.py
+	$(BIN)/python scripts/tune_reference_bank.py --variant sparse
+	$(BIN)/python scripts/tune_reference_bank.py --variant gptq
 
 clean:  ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -53,6 +53,9 @@ class MissingExtraError(IdpError):
     """An optional dependency is not installed; the message gives the ``pip install`` line."""
 
 
+_MOST_LISTED = 40
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Name the near misses of an unknown name, then everything that is known.
 
@@ -68,9 +71,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
         "Did you mean 'router'? Known: none, router, static."
     """
     names = sorted(set(known))
+    listed = "None are known."
+    if names:
+        more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+        listed = f"Known: {', '.join(names[:_MOST_LISTED])}{more}."
     folded = {candidate.lower(): candidate for candidate in names}
     close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
-    listed = f"Known: {', '.join(names)}." if names else "None are known."
     if not close:
         return listed
     return f"Did you mean {' or '.join(repr(match) for match in close)}? {listed}"

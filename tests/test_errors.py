@@ -44,3 +44,10 @@ def test_suggest_with_nothing_known() -> None:
 def test_suggest_lists_every_known_name(name: str, known: list[str]) -> None:
     text = suggest(name, known)
     assert all(candidate in text for candidate in known)
+
+
+def test_a_long_list_of_known_names_is_cut_short():
+    said = suggest("tsak7", [f"task{number}" for number in range(1000)])
+    assert "'task7'" in said
+    assert "and 960 more" in said
+    assert len(said) < 700

@@ -8,7 +8,7 @@ from pathlib import Path
 import idp
 from idp.bank.bank import PromptBank
 from idp.bank.text import text_bank
-from idp.errors import IdpError, OutputError
+from idp.errors import IdpError, OutputError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import Memo
@@ -23,7 +23,8 @@ from idp.select.base import Selector
 
 TUNED_BANK_HINT = (
     "no tuned bank is known for this model, so the general text bank is used. A tuned bank usually gives back more: "
-    "scripts/tune_reference_bank.py tunes one, --bank FOLDER uses it."
+    "scripts/tune_reference_bank.py is how the reference model's was made, idp.tune.loop.tune_prompt tunes a prompt on "
+    "examples of yours, --bank FOLDER uses the bank."
 )
 
 
@@ -47,6 +48,8 @@ class Bench:
         make_writable(settings.output_dir)
         self.tasks: list[EvalTask] = load_tasks(settings.tasks)
         self.arms = [name for name in arms if self._possible(name)]
+        if not self.arms:
+            raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
 
     @cached_property
     def lm(self) -> LanguageModel:

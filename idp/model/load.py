@@ -72,6 +72,8 @@ def load(
         require_extras(spec.name, config)
         tokenizer = _attempt(spec, "tokenizer", lambda: _load_tokenizer(spec.source))
         model = _attempt(spec, "weights", lambda: _load_model(spec.source, target, kind))
+    if quantization_method(config):
+        _unpack(model)
     logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
     return LanguageModel(model, tokenizer, spec.name)
 
@@ -119,6 +121,12 @@ def _load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTra
         source, dtype=dtype, use_safetensors=True, trust_remote_code=False, **placement
     )
     return model
+
+
+@torch.no_grad()
+def _unpack(model: PreTrainedModel) -> None:
+    """Run one token: some quantisers unpack their weights in the first pass only, and selectors look before it."""
+    model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
 
 
 def _attempt(spec: ModelSpec, what: str, read: Callable[[], T]) -> T:

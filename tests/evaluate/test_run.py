@@ -349,3 +349,8 @@ def test_the_words_for_numbers():
 def test_the_suites_file_is_what_settings_default_to():
     assert set(Settings().tasks) <= set(yaml.safe_load((eval_dir() / "suites.yaml").read_text())["suites"])
     assert Settings().arms == ARMS
+
+
+def test_no_arm_left_is_an_error_and_says_why(settings):
+    with pytest.raises(TaskError, match="no arm is left.*--no-fit"):
+        evaluate(settings(fit=False, arms=("static", "router"), tasks=("atlas_easy",)))

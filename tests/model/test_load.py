@@ -214,3 +214,9 @@ def test_progress_bars_are_silent_and_then_as_before(monkeypatch: pytest.MonkeyP
         assert are_progress_bars_disabled() == disabled
     finally:
         enable_progress_bars()
+
+
+def test_a_quantised_model_is_unpacked_when_loaded():
+    lm = load("reference-gptq", device="cpu")
+    weight = lm.model.model.layers[0].self_attn.q_proj.weight
+    assert weight.shape == (lm.hidden_size, lm.hidden_size)
