@@ -43,7 +43,7 @@ def _model(bench: Bench) -> dict[str, object]:
     folder = Path(spec.source)
     return {
         "name": spec.name,
-        "source": folder.name if folder.is_dir() else spec.source,  # a path of this machine means nothing elsewhere
+        "source": folder.name if folder.is_dir() else spec.source,  # a local path means nothing elsewhere
         "compression": spec.compression,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "device": lm.device.type,

@@ -29,7 +29,7 @@ class ModelSpec:
 
     Attributes:
         name: what the user called it.
-        source: a folder on this machine, or a hub id.
+        source: a local folder, or a hub id.
         compression: how it was compressed, in words; empty when not known.
         dense: folder or hub id of the model it was made from, or None when not known.
         bank: folder of a tuned prompt bank, or None when there is none.

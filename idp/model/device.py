@@ -19,7 +19,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         device: `"auto"` (CUDA, else Apple's MPS, else the CPU) or anything `torch.device` takes.
 
     Raises:
-        ModelError: the device is unknown, or this machine has none of its kind.
+        ModelError: the device is unknown, or there is none of its kind.
 
     Example:
         >>> resolve_device("cpu")

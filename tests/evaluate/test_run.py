@@ -192,7 +192,7 @@ def test_every_file_is_named_and_the_report_can_be_read(whole):
     assert all(f"**{arm}**" in report for arm in ARMS)
     assert "oracle (bound)" in report
     assert "chance 25.0" in report and "lower is better" in report
-    assert str(files["samples"].parent) not in report  # no path of this machine
+    assert str(files["samples"].parent) not in report  # no local path
     headers, rows = table(evaluation)
     assert headers[:3] == ["arm", "mean", "gap recovered [95 %]"] and len(rows) == len(ARMS)
     assert all(len(row) == len(headers) for row in rows)
