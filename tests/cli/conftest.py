@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -61,7 +62,12 @@ def start_idp() -> Start:
     def start(*args: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "idp.cli", *(str(arg) for arg in args)]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", cwd=Path.cwd())
+        # Started in the background, the tests ignore Ctrl-C, and their children would inherit that.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", cwd=Path.cwd())
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return start
 
