@@ -158,10 +158,12 @@ class PromptBank:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> PromptBank:
-        """Read a bank that `save` wrote, or text prompts from a YAML file.
+        """Read a bank that `save` wrote, text prompts from YAML, or a bank that comes with the package.
 
         Args:
-            directory: the folder (or its `bank.json`), or a YAML file as `idp.bank.text.load_text_prompts` reads it.
+            directory: the folder (or its `bank.json`), a YAML file or a folder of them as
+                `idp.bank.text.load_text_prompts` reads it; where no such path exists, the name of a shipped bank
+                (`tuned/sparse`, `tuned/gptq`, `text`).
 
         Raises:
             BankError: no bank there, or a broken one; the message says which file and what is wrong with it.

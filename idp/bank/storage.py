@@ -19,6 +19,7 @@ from idp.bank.state import SelectorState
 from idp.bank.text import load_text_prompts
 from idp.errors import BankError
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
+from idp.resources import prompt_bank_dir
 
 __all__ = ["load_bank", "save_bank"]
 
@@ -45,7 +46,8 @@ def save_bank(bank: PromptBank, directory: Path) -> Path:
 
 def load_bank(path: Path) -> PromptBank:
     """Read the bank in folder `path`; see `PromptBank.load`."""
-    if path.suffix in _YAML and path.is_file():
+    path = _found(path)
+    if _holds_text(path):
         return PromptBank(load_text_prompts(path), provenance={"source": path.name})
     directory = path.parent if path.name == _JSON else path
     description = _read_json(directory / _JSON)
@@ -58,6 +60,19 @@ def load_bank(path: Path) -> PromptBank:
         raise BankError(
             f"{directory / _JSON} is broken: {type(error).__name__} {error}. Make the bank again."
         ) from error
+
+
+def _found(path: Path) -> Path:
+    """The path itself, or the shipped bank of that name where there is no such path."""
+    shipped = prompt_bank_dir() / path
+    return shipped if not path.exists() and shipped.exists() else path
+
+
+def _holds_text(path: Path) -> bool:
+    """Whether this is a YAML file, or a folder with such files and no bank that was saved."""
+    if path.is_dir():
+        return not (path / _JSON).exists() and any(path.glob("*.yaml"))
+    return path.suffix in _YAML and path.is_file()
 
 
 def _prompt_key(name: str) -> str:

@@ -145,14 +145,16 @@ def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> E
 
 
 def _print_report(evaluation: Evaluation) -> None:
-    """Tables first: should writing fail, they have been seen."""
+    """Write the files first, since nobody may be reading (`| head`); if that fails, the tables are still seen."""
     from rich.console import Console
 
     from idp.cli.tables import print_evaluation
     from idp.evaluate.report import write_report
 
-    print_evaluation(evaluation, Console())
-    paths = write_report(evaluation)
+    try:
+        paths = write_report(evaluation)
+    finally:
+        print_evaluation(evaluation, Console())
     typer.echo(f"\nResults: {paths['results']}")
     typer.echo(f"Report:  {paths['report']}")
     typer.echo(f"Samples: {paths['samples'] / 'samples_*.jsonl'}")

@@ -62,9 +62,13 @@ def _read(text: str) -> str:
     """The text itself, or stdin in its place.
 
     Raises:
-        IdpError: there is nothing to continue.
+        IdpError: there is nothing to continue, or it is not UTF-8.
     """
-    read = sys.stdin.read().rstrip("\n") if text == "-" else text
+    try:
+        read = sys.stdin.read().rstrip("\n") if text == "-" else text
+        read.encode()  # bytes of an argument that are no UTF-8 come as lone surrogates
+    except UnicodeError as error:
+        raise IdpError("a text is not UTF-8; convert it first (iconv -t UTF-8).") from error
     if not read.strip():
         raise IdpError("a text is empty: give the words that the model should continue.")
     return read

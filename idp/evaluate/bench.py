@@ -47,12 +47,12 @@ class Bench:
         arms = check_arms(settings.arms)
         make_writable(settings.output_dir)
         self.tasks: list[EvalTask] = load_tasks(settings.tasks)
+        self.lm = self._loaded_lm()  # before the dense one: without it nothing is worth doing
         self.arms = [name for name in arms if self._possible(name)]
         if not self.arms:
             raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
 
-    @cached_property
-    def lm(self) -> LanguageModel:
+    def _loaded_lm(self) -> LanguageModel:
         """The compressed model."""
         self.observer.stage(f"loading {self.spec.name}", None)
         return load(self.spec, device=self.settings.device, dtype=self.settings.dtype)
@@ -86,7 +86,7 @@ class Bench:
 
     @property
     def bank_name(self) -> str:
-        """What to call the bank in results."""
+        """What to call the bank in results; a shipped one is found by this name again."""
         folder = self.settings.bank or self.spec.bank
         return "text" if folder is None else "/".join(Path(folder).parts[-2:])
 
@@ -101,12 +101,20 @@ class Bench:
         self.observer.note(message)
 
     def arm_model(self, name: str) -> IdpLM:
-        """lm-eval's view of an arm."""
+        """lm-eval's view of an arm; the arms without prompts have the whole context to themselves."""
         if name == "dense" and self.dense is not None:
             return self._wrapped(self.dense, None, "none")
         if name == "oracle":
             return self._wrapped(self.lm, self.bank, self._oracle())
-        return self._wrapped(self.lm, self.bank, self.shop.make(SELECTOR_OF.get(name, name)))
+        selector = SELECTOR_OF.get(name, name)
+        if selector == "none":
+            return self._wrapped(self.lm, None, selector)
+        return self._wrapped(self.lm, self.bank, self.shop.make(selector))
+
+    def release(self, name: str) -> None:
+        """Give back what no later arm needs: the dense model's memory."""
+        if name == "dense":
+            self.__dict__.pop("dense", None)
 
     def items(self) -> int:
         """How many items all tasks have together, within the limit."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import idp
-from idp.evaluate.arms import ABOUT, ArmResult
+from idp.evaluate.arms import ABOUT, SELECTOR_OF, ArmResult
 from idp.evaluate.evaluation import BOUND, Evaluation
 from idp.evaluate.stats import Interval
 from idp.files import atomic_write_text
@@ -28,9 +28,9 @@ def write_report(evaluation: Evaluation) -> dict[str, Path]:
     """
     folder = evaluation.settings.output_dir
     for arm in evaluation.arms.values():
-        for task, rows in arm.samples.items():
+        for file, rows in _samples(arm).items():
             lines = "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
-            atomic_write_text(folder / f"samples_{task}_{_file_name(arm.name)}.jsonl", lines)
+            atomic_write_text(folder / file, lines)
     results, report = folder / "results.json", folder / "report.md"
     atomic_write_text(results, json.dumps(to_json(evaluation), indent=2, default=str, ensure_ascii=False) + "\n")
     atomic_write_text(report, to_markdown(evaluation))
@@ -43,7 +43,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     output = dict(evaluation.main_arm.results)
     output["config"] = {
         "model": "idp",
-        "model_args": {"pretrained": settings.model, "bank": settings.bank, "selector": evaluation.main_arm.name},
+        "model_args": _model_args(evaluation),
         "batch_size": settings.batch_size,
         "device": settings.device,
         "limit": settings.limit,
@@ -54,6 +54,14 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     return {**_finite(output), "idp": _finite(_idp(evaluation))}
 
 
+def _model_args(evaluation: Evaluation) -> dict[str, Any]:
+    """What to give lm-eval's `idp` model for the same results."""
+    settings, arm = evaluation.settings, evaluation.main_arm.name
+    selector = "none" if arm == "dense" else SELECTOR_OF.get(arm, arm)
+    bank = None if selector == "none" else settings.bank or evaluation.bank["name"]
+    return {"pretrained": settings.model, "bank": bank, "selector": selector}
+
+
 def _idp(evaluation: Evaluation) -> dict[str, Any]:
     settings = evaluation.settings
     return {
@@ -61,13 +69,7 @@ def _idp(evaluation: Evaluation) -> dict[str, Any]:
         "model": evaluation.model,
         "bank": evaluation.bank,
         "seed": settings.seed,
-        "settings": {
-            "tasks": list(settings.tasks),
-            "arms": list(settings.arms),
-            "limit": settings.limit,
-            "fit": settings.fit,
-            "fit_items": settings.fit_items,
-        },
+        "settings": {name: value for name, value in vars(settings).items() if name != "output_dir"},
         "metrics": {task.name: task.metric for task in evaluation.tasks},
         "in_mean": [task.name for task in evaluation.tasks if task.in_mean],
         "chance": {task.name: task.chance for task in evaluation.tasks if task.chance is not None},
@@ -97,7 +99,13 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
         "prompt_tokens": arm.prompt_tokens,
         "seconds": arm.seconds,
         "prompts_chosen": _chosen(arm),
+        "samples": list(_samples(arm)),  # the folder may hold those of other evaluations too
     }
+
+
+def _samples(arm: ArmResult) -> dict[str, list[dict[str, Any]]]:
+    """The arm's samples by the name of their file."""
+    return {f"samples_{task}_{_file_name(arm.name)}.jsonl": rows for task, rows in arm.samples.items()}
 
 
 def _chosen(arm: ArmResult) -> dict[str, int]:

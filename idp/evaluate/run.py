@@ -35,6 +35,8 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
         lm = bench.arm_model(name)
         bench.observer.stage(name, bench.items())
         results[name] = run_arm(name, lm, bench.tasks, settings.limit)
+        del lm
+        bench.release(name)
     return Evaluation(settings, _model(bench), _bank(bench), tuple(bench.tasks), results, bench.notes)
 
 

@@ -66,7 +66,10 @@ def resolve(name: str | os.PathLike[str]) -> ModelSpec:
         >>> resolve("llama-7b-4bit").source
         'TheBloke/LLaMa-7B-GPTQ'
     """
-    text = os.fspath(name)
+    try:
+        text = os.fsdecode(name)
+    except TypeError as error:
+        raise ModelError(f"a model is named by an alias, a folder or a hub id, not by {name!r}.") from error
     if text in aliases():
         return aliases()[text]
     folder = Path(text).expanduser()

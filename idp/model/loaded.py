@@ -83,6 +83,11 @@ class LanguageModel:
         return embedding_width(self.model)
 
     @cached_property
+    def vocab_size(self) -> int:
+        """Number of input embeddings, padding of the vocabulary included: token ids lie below it."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @cached_property
     def max_length(self) -> int:
         """Context length in tokens: prompt, input and what is generated have to fit into it together."""
         config = self.model.config.get_text_config()

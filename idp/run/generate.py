@@ -161,7 +161,13 @@ class DynamicPromptModel:
         options = GenerationOptions(self.model, config, kwargs)
         if inputs is None:
             inputs = torch.tensor([[self.lm.prefix_token_id]], device=self.device)
-        batch = read_inputs(inputs, kwargs.get("attention_mask"), options.pad_token_id, options.eos_token_ids)
+        batch = read_inputs(
+            inputs,
+            kwargs.get("attention_mask"),
+            options.pad_token_id,
+            options.eos_token_ids,
+            vocab_size=self.lm.vocab_size,
+        )
         return batch, options
 
     @torch.no_grad()

@@ -35,7 +35,14 @@ class Inputs:
         return [row[keep].tolist() for row, keep in zip(self.ids, self.mask.bool(), strict=True)]
 
 
-def read_inputs(given: Any, attention_mask: Any, pad_token_id: int | None, eos_token_ids: Sequence[int]) -> Inputs:
+def read_inputs(
+    given: Any,
+    attention_mask: Any,
+    pad_token_id: int | None,
+    eos_token_ids: Sequence[int],
+    *,
+    vocab_size: int | None = None,
+) -> Inputs:
     """Check a batch and move its padding to the left.
 
     Without a mask, padding is found as `generate` of transformers finds it: the padding token, unless it is also an
@@ -46,16 +53,23 @@ def read_inputs(given: Any, attention_mask: Any, pad_token_id: int | None, eos_t
         attention_mask: `(B, T)` of 1 at tokens and 0 at padding, or None.
         pad_token_id: the padding token, None when there is none.
         eos_token_ids: the end tokens.
+        vocab_size: the ids lie below it; None does not check.
 
     Returns:
         The batch, on the device of `given`.
 
     Raises:
-        ModelError: not a matrix of integers, a mask of another shape, or a row without any token.
+        ModelError: not a matrix of integers, ids outside the vocabulary, a mask of another shape, or a row without
+            any token.
     """
     if not isinstance(given, Tensor) or given.ndim != 2 or given.is_floating_point() or given.numel() == 0:
         shape = f"shape {tuple(given.shape)}, {given.dtype}" if isinstance(given, Tensor) else type(given).__name__
         raise ModelError(f"input_ids must be a tensor of token ids (B, T) with at least one token, not {shape}.")
+    if vocab_size is not None and not 0 <= int(given.min()) <= int(given.max()) < vocab_size:
+        raise ModelError(
+            f"input_ids hold ids from {int(given.min())} to {int(given.max())}, but the model knows 0 to "
+            f"{vocab_size - 1}: were they made with another model's tokenizer?"
+        )
     mask = _inferred_mask(given, pad_token_id, eos_token_ids) if attention_mask is None else attention_mask
     if mask.shape != given.shape:
         raise ModelError(f"attention_mask has shape {tuple(mask.shape)}, but input_ids has {tuple(given.shape)}.")

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from idp.bank.bank import PromptBank
-from idp.errors import SelectorError
+from idp.errors import ModelError, SelectorError
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
 from idp.select.base import Selector
@@ -33,7 +33,7 @@ def wrap(
         model: a causal language model of transformers; it is not changed, but put into evaluation mode, and its
             weights ask for no gradients.
         tokenizer: its tokenizer.
-        bank: the prompts, or the folder they are in; None only with selector `none`.
+        bank: the prompts, or where `PromptBank.load` finds them; None only with selector `none`.
         selector: a name, or a selector of yours. What a selector has learned is read from the bank.
         allow_mismatch: use the bank although it was made for another model.
         seed: for selectors that draw at random.
@@ -49,8 +49,19 @@ def wrap(
         >>> prompted = idp.wrap(model, tokenizer, bank="my-bank", selector="router")  # doctest: +SKIP
         >>> prompted.generate(**tokenizer("The capital of France is", return_tensors="pt"))  # doctest: +SKIP
     """
-    lm = LanguageModel(model, tokenizer, model.config.name_or_path or type(model).__name__)
+    lm = LanguageModel(model, tokenizer, _name(model, tokenizer))
     return prepare(lm, bank, selector, allow_mismatch=allow_mismatch, seed=seed)
+
+
+def _name(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the model calls itself; also a check that the two were not swapped."""
+    config = getattr(model, "config", None)
+    if config is None or not callable(tokenizer):
+        raise ModelError(
+            f"wrap takes a model and its tokenizer, in this order, but got {type(model).__name__} and "
+            f"{type(tokenizer).__name__}."
+        )
+    return config.name_or_path or type(model).__name__
 
 
 def prepare(
@@ -88,6 +99,8 @@ def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageMode
         SelectorError: an unknown name, one fitted on another bank, or one that has to be fitted on calibration data.
     """
     made = get_selector(selector, seed=seed) if isinstance(selector, str) else selector
+    if not isinstance(made, Selector):
+        raise SelectorError(f"a selector is a name or an idp.select.Selector, not {made!r}.")
     if (fitted_on := _bank_of(made)) is not None:
         if fitted_on.names != bank.names:
             raise SelectorError(f"selector {made.name!r} was fitted on another bank; fit it on this one.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from idp.bank import load_text_prompts, text_bank
+from idp.bank import Prompt, PromptBank, load_text_prompts, text_bank
 from idp.bank.text import KINDS
 from idp.errors import BankError
 
@@ -72,3 +72,24 @@ def test_shipped_bank() -> None:
     assert len(bank) >= 24
     assert bank.fingerprint is None
     assert {prompt.provenance["kind"] for prompt in bank} == set(KINDS)
+
+
+def test_a_folder_of_yaml_is_a_bank(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("- {name: a, text: 'Be brief. ', kind: instruction}")
+    bank = PromptBank.load(tmp_path)
+    assert bank.names == ("a",)
+    bank.save(tmp_path)  # from now on the folder is what was saved
+    (tmp_path / "mine.yaml").write_text("- {name: b, text: 'Be long. ', kind: instruction}")
+    assert PromptBank.load(tmp_path).names == ("a",)
+
+
+def test_shipped_banks_are_found_by_name_unless_a_path_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert PromptBank.load("text").names == text_bank().names
+    assert PromptBank.load("tuned/sparse").fingerprint is not None
+    PromptBank([Prompt("mine", text="Be brief. ")]).save(tmp_path / "text")
+    assert PromptBank.load("text").names == ("mine",)
+    with pytest.raises(BankError, match="no prompt bank at tuned/sprase"):
+        PromptBank.load("tuned/sprase")

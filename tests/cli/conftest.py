@@ -48,7 +48,7 @@ def idp_command() -> Run:
     """Run a command in this process: `idp_command("eval", "--limit", 4)`."""
     from idp.cli.main import app
 
-    def run(*args: object, stdin: str | None = None, columns: int = 100) -> Result:
+    def run(*args: object, stdin: str | bytes | None = None, columns: int = 100) -> Result:
         environment = {"COLUMNS": str(columns), "TERM": "dumb"}
         return CliRunner().invoke(app, [str(arg) for arg in args], input=stdin, env=environment)
 
@@ -60,7 +60,7 @@ def start_idp() -> Start:
     """Start a command as a process of its own, as a user does."""
 
     def start(*args: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "idp.cli", *(str(arg) for arg in args)]
+        command = [sys.executable, "-m", "idp", *(str(arg) for arg in args)]
         pipe = subprocess.PIPE
         # Started in the background, the tests ignore Ctrl-C, and their children would inherit that.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

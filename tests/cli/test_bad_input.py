@@ -132,6 +132,11 @@ def test_empty_text(idp_command: Run, text: str) -> None:
     assert "a text is empty" in error_line(idp_command("generate", "-", stdin=text))
 
 
+def test_text_that_is_not_utf8(idp_command: Run) -> None:
+    assert "not UTF-8" in error_line(idp_command("generate", "-", stdin=b"na\xefve"))  # Latin-1
+    assert "not UTF-8" in error_line(idp_command("generate", "na\udcefve"))  # how Python hands such an argument over
+
+
 @pytest.mark.parametrize("selector", ["none", "random"])
 def test_too_long_a_text(idp_command: Run, model_folder: Path, bank_folder: Path, selector: str) -> None:
     where = ("--model", model_folder, "--bank", bank_folder, "--selector", selector)

@@ -67,6 +67,20 @@ def test_end_to_end(idp_command: Run, start_idp: Start, options: list[object], t
     assert without_times(read_json(tmp_path / "out" / "results.json")) == without_times(results)
 
 
+@pytest.mark.slow
+def test_the_files_are_written_though_nobody_reads_the_table(
+    start_idp: Start, options: list[object], tmp_path: Path
+) -> None:
+    process = start_idp("eval", *options, "--limit", 2, "--tasks", "atlas_easy", "--arms", "compressed,random")
+    assert process.stdout is not None
+    process.stdout.close()  # as `| head` does
+    process.stdout = None
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert read_json(tmp_path / "out" / "results.json")["idp"]["arms"].keys() == {"compressed", "random"}
+    assert (tmp_path / "out" / "report.md").exists()
+
+
 def without_times(results: dict[str, Any]) -> dict[str, Any]:
     """Everything of ours but seconds, which hold the time of choosing too and so differ between runs."""
     arms = results["idp"]["arms"]

@@ -84,6 +84,6 @@ def test_debug_may_stand_before_or_after_the_command(idp_command: Callable[..., 
 
 def test_package_runs_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "idp.cli", "--version"], capture_output=True, text=True, check=True, env=dict(os.environ)
+        [sys.executable, "-m", "idp", "--version"], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.startswith("idp ")

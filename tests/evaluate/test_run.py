@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
+import weakref
 
 import lm_eval
 import pytest
@@ -15,6 +17,7 @@ from idp.bank.prompt import Prompt
 from idp.errors import BankError, ModelError, OutputError, SelectorError, TaskError
 from idp.evaluate import IdpLM, Settings, evaluate, write_report
 from idp.evaluate.arms import ARMS
+from idp.evaluate.bench import Bench
 from idp.evaluate.report import footnotes, interval, p_text, percent, table
 from idp.resources import eval_dir
 
@@ -36,9 +39,10 @@ class Watcher:
         self.notes.append(message)
 
 
-@pytest.fixture
-def settings(compressed, dense, bank_folder, tmp_path):
-    base = Settings(
+@pytest.fixture(scope="module")
+def tiny(compressed, dense, bank_folder):
+    """Settings of an evaluation that takes seconds; the output folder has to be given."""
+    return Settings(
         model=compressed,
         dense=dense,
         bank=bank_folder,
@@ -47,34 +51,23 @@ def settings(compressed, dense, bank_folder, tmp_path):
         batch_size=8,
         device="cpu",
         dtype="float32",
-        output_dir=tmp_path / "out",
         fit_items=12,
     )
-    return lambda **changes: dataclasses.replace(base, **changes)
+
+
+@pytest.fixture
+def settings(tiny, tmp_path):
+    return lambda **changes: dataclasses.replace(tiny, **{"output_dir": tmp_path / "out", **changes})
 
 
 @pytest.fixture(scope="module")
-def whole(compressed, dense, bank_folder, tmp_path_factory):
+def whole(tiny, tmp_path_factory):
     """One evaluation of all arms, with its files and what the observer saw."""
     folder = tmp_path_factory.mktemp("whole")
     watcher = Watcher()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IDP_CACHE", str(folder / "cache"))
-        evaluation = evaluate(
-            Settings(
-                model=compressed,
-                dense=dense,
-                bank=bank_folder,
-                tasks=TASKS,
-                limit=LIMIT,
-                batch_size=8,
-                device="cpu",
-                dtype="float32",
-                output_dir=folder / "out",
-                fit_items=12,
-            ),
-            watcher,
-        )
+        evaluation = evaluate(dataclasses.replace(tiny, output_dir=folder / "out"), watcher)
     return evaluation, write_report(evaluation), watcher
 
 
@@ -178,11 +171,57 @@ def test_samples_carry_the_choice_and_its_scores(whole):
             for line in lines:
                 row = json.loads(line)
                 assert row["idp_prompt"] in names
-                assert len(row["idp_scores"]) == (1 if arm == "dense" else len(names))
+                assert len(row["idp_scores"]) == (1 if arm in ("dense", "compressed") else len(names))
                 assert {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash"} <= set(row)
                 if arm in ("router", "static", "random", "attention", "oracle"):
                     scores = [-1e300 if score is None else score for score in row["idp_scores"]]
                     assert scores[names.index(row["idp_prompt"])] == max(scores)
+
+
+def test_the_results_say_how_to_get_them_again_from_lm_eval(settings, results, compressed, bank_folder):
+    assert results["config"]["model_args"] == {"pretrained": compressed, "bank": bank_folder, "selector": "router"}
+    args = {"bank": None, "arms": ("random",), "tasks": ("atlas_easy",), "limit": 2}
+    random = json.loads(write_report(evaluate(settings(**args)))["results"].read_text())
+    again = random["config"]["model_args"]
+    assert again == {"pretrained": compressed, "bank": "text", "selector": "random"}
+    assert IdpLM(**again, device="cpu", dtype="float32").prompted.bank.names == tuple(random["idp"]["bank"]["prompts"])
+    bare = json.loads(write_report(evaluate(settings(**args | {"arms": ("compressed",)})))["results"].read_text())
+    assert bare["config"]["model_args"] == {"pretrained": compressed, "bank": None, "selector": "none"}
+
+
+def test_the_results_hold_every_setting_but_where_they_lie(results, tiny, compressed, dense):
+    kept = results["idp"]["settings"]
+    assert kept.keys() == {field.name for field in dataclasses.fields(tiny)} - {"output_dir"}
+    assert (kept["model"], kept["dense"], kept["dtype"], kept["batch_size"]) == (compressed, dense, "float32", 8)
+
+
+def test_the_results_name_their_samples(whole, results):
+    named = [file for arm in results["idp"]["arms"].values() for file in arm["samples"]]
+    assert sorted(named) == sorted(path.name for path in whole[1]["samples"].glob("samples_*"))
+
+
+def test_arms_without_prompts_have_the_whole_context(settings):
+    bench = Bench(settings(arms=("dense", "compressed", "random")), Watcher())
+    whole_context = bench.lm.max_length
+    assert [bench.arm_model(name).max_length for name in ("dense", "compressed")] == [whole_context] * 2
+    assert bench.arm_model("random").max_length < whole_context
+
+
+def test_the_dense_model_is_loaded_last_and_given_back(settings, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    watcher = Watcher()
+    with pytest.raises(ModelError):
+        evaluate(settings(model=str(broken)), watcher)
+    assert "loading the dense model" not in [name for name, _, _ in watcher.stages]
+    bench = Bench(settings(arms=("dense", "random")), watcher)
+    dense = weakref.ref(bench.dense.model)
+    bench.release("random")
+    assert dense() is not None
+    bench.release("dense")
+    gc.collect()
+    assert dense() is None
 
 
 def test_every_file_is_named_and_the_report_can_be_read(whole):

@@ -107,3 +107,9 @@ def test_a_file_of_aliases_is_read(tmp_path: Path) -> None:
     (tmp_path / "aliases.yaml").write_text(f"mine: {ENTRY}")
     spec = ModelSpec("mine", source="a/b", compression="none", note="x")
     assert read_aliases(tmp_path / "aliases.yaml") == {"mine": spec}
+
+
+@pytest.mark.parametrize("name", [3, None, ["reference"]])
+def test_what_is_no_name_is_refused(name: object) -> None:
+    with pytest.raises(ModelError, match="alias"):
+        resolve(name)  # type: ignore[arg-type]

@@ -50,3 +50,12 @@ def test_a_row_of_padding_and_a_foreign_mask_are_refused():
         read_inputs(torch.tensor([[5, 6], [0, 0]]), None, 0, [2])
     with pytest.raises(ModelError, match=r"attention_mask has shape \(1, 3\), but input_ids has \(1, 2\)"):
         read_inputs(torch.tensor([[5, 6]]), torch.ones(1, 3), 0, [2])
+
+
+@given(st.lists(st.integers(-3, 12), min_size=1, max_size=5))
+def test_ids_lie_in_the_vocabulary(ids):
+    if all(0 <= token < 10 for token in ids):
+        assert read_inputs(torch.tensor([ids]), None, None, [2], vocab_size=10).rows() == [ids]
+    else:
+        with pytest.raises(ModelError, match="0 to 9"):
+            read_inputs(torch.tensor([ids]), None, None, [2], vocab_size=10)

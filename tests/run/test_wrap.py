@@ -5,7 +5,7 @@ import torch
 
 import idp
 from idp.bank.bank import PromptBank
-from idp.errors import BankError, SelectorError
+from idp.errors import BankError, ModelError, SelectorError
 from idp.run.wrap import fitted_selector, wrap
 from idp.select.base import Calibration
 from idp.select.registry import get_selector
@@ -87,3 +87,25 @@ def test_unknown_names_are_refused(tiny_lm, mixed_bank, tmp_path):
         wrap(lm.model, lm.tokenizer, mixed_bank(lm), "ruoter")
     with pytest.raises(BankError, match="no prompt bank"):
         wrap(lm.model, lm.tokenizer, tmp_path / "nowhere")
+
+
+def test_a_model_and_a_tokenizer_that_changed_places_are_told_apart(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    with pytest.raises(ModelError, match="in this order"):
+        wrap(lm.tokenizer, lm.model, mixed_bank(lm), "random")
+    with pytest.raises(ModelError, match="in this order"):
+        wrap(lm.model, None, mixed_bank(lm), "random")
+
+
+def test_what_is_no_selector_is_refused(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    with pytest.raises(SelectorError, match="not 3"):
+        wrap(lm.model, lm.tokenizer, mixed_bank(lm), 3)
+
+
+def test_ids_of_another_vocabulary_are_refused(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    prompted = wrap(lm.model, lm.tokenizer, mixed_bank(lm), "random")
+    with pytest.raises(ModelError, match="another model's tokenizer"):
+        prompted.generate(torch.tensor([[5, lm.vocab_size]]), max_new_tokens=1)
+    prompted.generate(torch.tensor([[5, lm.vocab_size - 1]]), max_new_tokens=1)

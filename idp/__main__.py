@@ -1,4 +1,4 @@
-"""`python -m idp.cli` is `idp`."""
+"""`python -m idp` is `idp`."""
 
 from idp.cli.main import run
 
