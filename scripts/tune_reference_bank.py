@@ -1,4 +1,4 @@
-"""Tune the bank of a compressed reference model: a static prompt, a prompt a cluster, and the selectors.
+"""Tune the bank of a compressed reference model: a static prompt, one for each part of the data, and the selectors.
 
 Every prompt has a checkpoint of its own: an interrupted run continues, and a finished prompt is not tuned again.
 
@@ -28,6 +28,7 @@ from idp.model.loaded import LanguageModel
 from idp.reference.world import World, build_world
 from idp.run.prefix import PrefixStore
 from idp.select.base import Calibration
+from idp.tune.affinity import cluster_gradients
 from idp.tune.atlas import TASKS, atlas_examples
 from idp.tune.examples import Example
 from idp.tune.fitting import cross_fitted_losses, group_mean, with_fitted_selectors
@@ -48,7 +49,8 @@ class Recipe:
     Attributes:
         steps_static: updates of the static prompt.
         steps_cluster: updates of each cluster's prompt.
-        clusters: number of clusters.
+        fine_clusters: clusters of the contexts' embeddings.
+        clusters: parts that these are merged into, each with a prompt of its own.
         items_per_task: items of each of the nine tasks, a quarter of which is held out.
         length: virtual tokens of every prompt.
         batch_size: examples an update.
@@ -58,8 +60,9 @@ class Recipe:
     """
 
     steps_static: int = 1200
-    steps_cluster: int = 300
-    clusters: int = 8
+    steps_cluster: int = 500
+    fine_clusters: int = 96
+    clusters: int = 12
     items_per_task: int = 4000
     length: int = 16
     batch_size: int = 32
@@ -132,14 +135,14 @@ def write_curve(path: Path, tuned: Tuned) -> None:
 
 
 def tune_prompts(shop: Workshop) -> list[Prompt]:
-    """The static prompt, then one a cluster, each started from the static one."""
+    """The static prompt, then one a part of the data, each started from the static one."""
     recipe, lm = shop.recipe, shop.lm
     judges = shop.held_out[::3]
     start = frequent_rows(lm, shop.tuning, recipe.length, recipe.seed)
     static = shop.tune("static", start, shop.tuning, judges, "rows of frequent tokens")
     if static.embedding is None or not recipe.clusters:
         return [static]
-    parts = Partition.fit(lm, shop.tuning, recipe.clusters, recipe.seed)
+    parts = partition(shop, static.embedding)
     tuning, judging = parts.assign(lm, shop.tuning), parts.assign(lm, judges)
     prompts = [static]
     for cluster in range(recipe.clusters):
@@ -154,6 +157,22 @@ def tune_prompts(shop: Workshop) -> list[Prompt]:
             )
         )
     return prompts
+
+
+def partition(shop: Workshop, static: Tensor) -> Partition:
+    """Fine clusters of embeddings, merged where they ask the same of the static prompt."""
+    recipe, lm = shop.recipe, shop.lm
+    fine = Partition.fit(lm, shop.tuning, recipe.fine_clusters, recipe.seed)
+    bar = shop.progress.add_task("partition", total=recipe.fine_clusters)
+    gradients = cluster_gradients(
+        lm,
+        static,
+        shop.tuning,
+        fine.assign(lm, shop.tuning),
+        seed=recipe.seed,
+        advance=lambda done: shop.progress.advance(bar, done),
+    )
+    return fine.merged(gradients, recipe.clusters, recipe.seed)
 
 
 def members(examples: Sequence[Example], assigned: Sequence[int], cluster: int) -> list[Example]:
@@ -206,7 +225,8 @@ def main(
     variant: Annotated[str, typer.Option(help="gptq, sparse, or the path of a model.")] = "gptq",
     steps_static: Annotated[int, typer.Option(help="Updates of the static prompt.")] = Recipe.steps_static,
     steps_cluster: Annotated[int, typer.Option(help="Updates of each cluster's prompt.")] = Recipe.steps_cluster,
-    clusters: Annotated[int, typer.Option(help="Number of clusters.")] = Recipe.clusters,
+    fine_clusters: Annotated[int, typer.Option(help="Clusters of embeddings.")] = Recipe.fine_clusters,
+    clusters: Annotated[int, typer.Option(help="Parts these are merged into, a prompt each.")] = Recipe.clusters,
     items_per_task: Annotated[int, typer.Option(help="Items a task; a quarter is held out.")] = Recipe.items_per_task,
     length: Annotated[int, typer.Option(help="Virtual tokens a prompt.")] = Recipe.length,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the static prompt.")] = Recipe.lr,
@@ -221,7 +241,18 @@ def main(
     """Tune the prompts, fit the selectors, save the bank, and print what each selector costs."""
     console = Console(stderr=True)
     name = variant if variant in VARIANTS else Path(variant).name
-    recipe = Recipe(steps_static, steps_cluster, clusters, items_per_task, length, batch_size, lr, lr_cluster, seed)
+    recipe = Recipe(
+        steps_static,
+        steps_cluster,
+        fine_clusters,
+        clusters,
+        items_per_task,
+        length,
+        batch_size,
+        lr,
+        lr_cluster,
+        seed,
+    )
     try:
         lm = load(f"reference-{variant}" if variant in VARIANTS else variant, device, torch.float32)
         folder = work or Path("runs/tune") / name

@@ -7,7 +7,11 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
     TinyLM = Callable[..., LanguageModel]
 
+_SCRIPTS = Path(__file__).parents[1] / "scripts"
+
 _TRAINING_TEXT = [
     "The river runs past the old mill and the miller counts his sacks of flour every evening.",
     "Question: What is the capital of France? Answer: Paris. Question: Who wrote the letter? Answer: Anna.",
@@ -28,6 +34,21 @@ _TRAINING_TEXT = [
     "Once upon a time there was a small town by the sea where nobody ever locked a door.",
     "True or false? Context: question, answer, choose the best option: A, B, C or D.",
 ] * 3
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, _SCRIPTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def script() -> Any:
+    """Import one of the maintainers' scripts by name."""
+    return _script
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,25 +13,14 @@ from idp.evaluate.tasks import quiet
 from idp.reference.exams import EXAMS
 from idp.resources import eval_dir
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "write_atlas.py"
 ATLAS = eval_dir() / "tasks" / "atlas"
 FILES = sorted(path.name for path in (ATLAS / "data").glob("*.jsonl.gz"))
 
 
 @pytest.fixture(scope="module")
-def writer():
-    spec = importlib.util.spec_from_file_location("write_atlas", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-@pytest.fixture(scope="module")
-def written(writer, tmp_path_factory):
+def written(script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("atlas")
-    writer.main(out=folder, seed=0, test=500, train=250)
+    script("write_atlas").main(out=folder, seed=0, test=500, train=250)
     return folder
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -17,7 +12,6 @@ from idp.reference.atlas import Relation
 from idp.reference.corpus import epoch_documents
 from idp.reference.world import World, build_world
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 EPOCHS = (0, 7, 62, 73, 74, 100, 1000, 10_000)  # of all three stages, those of tokenizer and calibration among them
 
 
@@ -154,21 +148,6 @@ class Reader:
             named = begun.groupdict().get("s") or ended["s"]
             if subject := self.subject(relation, named):
                 yield Claim(relation.name, subject, ended["o"], "scene", index)
-
-
-def _script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def script() -> Any:
-    """Import one of the maintainers' scripts by name."""
-    return _script
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from rich.console import Console
@@ -13,17 +9,10 @@ from idp.bank.bank import PromptBank
 from idp.reference.world import build_world
 from idp.select.registry import get_selector
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "tune_reference_bank.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("tune_reference_bank", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def tuner(script):
+    return script("tune_reference_bank")
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +20,20 @@ def world():
     return build_world(0, 0.05)
 
 
-def make(script, lm, world, work, **changes):
-    settings = {"steps_static": 4, "steps_cluster": 2, "clusters": 2, "items_per_task": 8, "length": 2, "batch_size": 4}
-    recipe = script.Recipe(**(settings | changes))
-    return script.make_bank(lm, world, recipe, work, Console(quiet=True))
+SETTINGS = {
+    "steps_static": 4,
+    "steps_cluster": 2,
+    "fine_clusters": 4,
+    "clusters": 2,
+    "items_per_task": 8,
+    "length": 2,
+    "batch_size": 4,
+}
+
+
+def make(tuner, lm, world, work, **changes):
+    recipe = tuner.Recipe(**(SETTINGS | changes))
+    return tuner.make_bank(lm, world, recipe, work, Console(quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +41,8 @@ def lm(tiny_lm):
     return tiny_lm(max_position_embeddings=1024)
 
 
-def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(script, lm, world, tmp_path):
-    bank, costs = make(script, lm, world, tmp_path / "one")
+def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(tuner, lm, world, tmp_path):
+    bank, costs = make(tuner, lm, world, tmp_path / "one")
     assert bank.names == ("static", "cluster-0", "cluster-1")
     assert set(bank.selectors) == {"static", "attention:calibrate=center", "attention:calibrate=zscore", "router"}
     assert bank.fingerprint == lm.fingerprint
@@ -52,7 +51,7 @@ def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(script,
     assert bank["cluster-0"].provenance["init"] == "static"
     assert costs["oracle"]["easy"] <= costs["router"]["easy"]
     assert set(costs) >= {"none", "static", "attention", "router", "oracle"}
-    again, _ = make(script, lm, world, tmp_path / "two")
+    again, _ = make(tuner, lm, world, tmp_path / "two")
     saved = [bank.save(tmp_path / "a"), again.save(tmp_path / "b")]
     for file in ("bank.json", "bank.safetensors"):
         assert len({(folder / file).read_bytes() for folder in saved}) == 1
@@ -60,41 +59,31 @@ def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(script,
     assert -1 <= router.select([1, 5, 6]).index < 3
 
 
-def test_finished_prompts_are_not_tuned_again(script, lm, world, tmp_path, monkeypatch):
+def test_finished_prompts_are_not_tuned_again(tuner, lm, world, tmp_path, monkeypatch):
     from idp.tune import loop
 
-    first, _ = make(script, lm, world, tmp_path)
+    first, _ = make(tuner, lm, world, tmp_path)
     assert (tmp_path / "cluster-1.csv").read_text().startswith("step,train,held_out\n0,,")
     monkeypatch.setattr(loop._Run, "update", lambda *_: pytest.fail("tuned again"))
-    again, _ = make(script, lm, world, tmp_path)
+    again, _ = make(tuner, lm, world, tmp_path)
     assert torch.equal(first["cluster-1"].embedding, again["cluster-1"].embedding)
 
 
-def test_without_clusters_the_bank_is_the_static_prompt(script, lm, world, tmp_path):
-    bank, _ = make(script, lm, world, tmp_path, clusters=0)
+def test_without_clusters_the_bank_is_the_static_prompt(tuner, lm, world, tmp_path):
+    bank, _ = make(tuner, lm, world, tmp_path, clusters=0)
     assert bank.names == ("static",)
 
 
-def test_runs_from_the_command_line(script, lm, world, tmp_path, monkeypatch):
+def test_runs_from_the_command_line(tuner, lm, world, tmp_path, monkeypatch):
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(script, "build_world", lambda seed: world)
+    monkeypatch.setattr(tuner, "build_world", lambda seed: world)
     import typer
 
     app = typer.Typer()
-    app.command()(script.main)
-    options = [
-        "--steps-static",
-        "1",
-        "--steps-cluster",
-        "1",
-        "--clusters",
-        "2",
-        "--items-per-task",
-        "8",
-        "--length",
-        "2",
-    ]
+    app.command()(tuner.main)
+    changes = SETTINGS | {"steps_static": 1, "steps_cluster": 1}
+    options = [text for name, value in changes.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bank"), "--device", "cpu"]
     result = CliRunner().invoke(app, ["--variant", str(tmp_path / "model"), *options, *folders])
     assert result.exit_code == 0, result.output
@@ -102,11 +91,11 @@ def test_runs_from_the_command_line(script, lm, world, tmp_path, monkeypatch):
     assert len(PromptBank.load(tmp_path / "bank")) == 3
 
 
-def test_a_missing_model_is_one_line(script, tmp_path):
+def test_a_missing_model_is_one_line(tuner, tmp_path):
     import typer
 
     app = typer.Typer()
-    app.command()(script.main)
+    app.command()(tuner.main)
     result = CliRunner().invoke(app, ["--variant", str(tmp_path / "nothing"), "--device", "cpu"])
     assert result.exit_code == 1
     assert "Traceback" not in result.output
