@@ -11,8 +11,11 @@ from idp.errors import MissingExtraError
 from idp.reference.corpus import epoch_documents, share_of
 from idp.reference.tokenizer import train_tokenizer
 from idp.reference.world import build_world
+from idp.run.score import Score, Scored
+from idp.tune.atlas import atlas_examples
 
-RECIPES = sorted((Path(idp.reference.__file__).parent / "recipes").glob("*.yaml"))
+FOLDER = Path(idp.reference.__file__).parent / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def compress(script):
 
 def test_there_is_a_recipe_for_a_quantised_and_a_pruned_variant():
     assert {path.stem for path in RECIPES} >= {"gptq", "sparse"}
-    for path in RECIPES:
+    for path in [*RECIPES, *(FOLDER / "tried").glob("*.yaml")]:
         text = path.read_text()
         assert yaml.safe_load(text)
         assert ("GPTQModifier" in text) or ("SparseGPTModifier" in text) or ("WandaPruningModifier" in text)
@@ -44,3 +47,25 @@ def test_a_missing_compressor_is_one_clear_line(compress, monkeypatch, tmp_path)
     monkeypatch.setitem(sys.modules, "llmcompressor", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'idp\[compress\]'"):
         compress.compress(tmp_path, RECIPES[0], tmp_path / "out", 1, 0)
+
+
+def test_a_recipe_is_judged_on_tuning_items(compress, monkeypatch, tiny_lm, tmp_path):
+    lm = tiny_lm(max_position_embeddings=1024)
+    lm.model.save_pretrained(tmp_path)
+    lm.tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(compress, "build_world", lambda seed: build_world(seed, 0.05))
+
+    def answer(
+        store, requests, arms, batch_size
+    ):  # the first option is the likeliest, a single one what the model would say
+        assert set(arms) == {-1}
+        return [Scored(tuple(Score(-i, True) for i in range(len(r.continuations))), 0.0) for r in requests]
+
+    monkeypatch.setattr(compress, "score", answer)
+    by_task = {}
+    for example in atlas_examples(lm, build_world(0, 0.05), 40, 0)[0]:
+        by_task.setdefault(example.group, []).append(example.answer == 0)
+    del by_task["text"]
+    expected = sum(sum(own) / len(own) for own in by_task.values()) / len(by_task)
+    assert compress.mean_accuracy(tmp_path, 40, 0) == pytest.approx(expected)
+    assert 0 < expected < 1
