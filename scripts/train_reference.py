@@ -26,6 +26,7 @@ from idp.reference.tokenizer import train_tokenizer
 from idp.reference.world import World, build_world
 
 CONTEXT = 256
+CHECKPOINT, CURVE = "checkpoint.safetensors", "loss.csv"
 TOKENIZER_EPOCH = 1000  # any epoch that tells of the whole world
 SHAPE = {
     "hidden_size": 160,
@@ -131,6 +132,36 @@ def train_step(run: Any, model: LlamaForCausalLM, optimizer: torch.optim.AdamW, 
     return float(loss.detach())
 
 
+def train(
+    run: Any,
+    model: LlamaForCausalLM,
+    optimizer: torch.optim.AdamW,
+    stream: Iterator[torch.Tensor],
+    *,
+    start: int,
+    steps: int,
+    peak: float,
+    every: int,
+    work: Path,
+) -> None:
+    """Do the remaining steps, with a checkpoint and a point of the loss curve now and then."""
+    columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        bar = progress.add_task("train", total=steps, completed=start, loss=float("nan"))
+        losses, began = [], time.monotonic()
+        for step in range(start, steps):
+            rows = next(stream).to(model.device)
+            losses.append(train_step(run, model, optimizer, rows, learning_rate(step, steps, peak)))
+            progress.update(bar, advance=1, loss=losses[-1])
+            if (step + 1) % every == 0 or step + 1 == steps:
+                mean = sum(losses) / len(losses)
+                save_checkpoint(work / CHECKPOINT, model, optimizer, step + 1)
+                with (work / CURVE).open("a", encoding="utf-8") as file:
+                    file.write(f"{step + 1},{mean:.4f}\n")
+                progress.console.log(f"step {step + 1} loss {mean:.4f} {time.monotonic() - began:.0f} s")
+                losses = []
+
+
 def draw_curve(csv_path: Path) -> None:
     """The loss curve as PNG beside its CSV, where matplotlib is installed."""
     try:
@@ -166,35 +197,19 @@ def main(
     tokenizer = train_tokenizer(epoch_documents(world, TOKENIZER_EPOCH, seed))
     model = build_model(tokenizer, seed).to(where)
     optimizer = make_optimizer(model, peak)
-    checkpoint, curve = work / "checkpoint.safetensors", work / "loss.csv"
-    start = load_checkpoint(checkpoint, model, optimizer)
-    run = torch.compile(model) if compiled else model
+    start = load_checkpoint(work / CHECKPOINT, model, optimizer)
     if not start:
-        curve.write_text("step,loss\n", encoding="utf-8")
+        (work / CURVE).write_text("step,loss\n", encoding="utf-8")
     stream = batches(world, tokenizer, batch_size, seed)
     for _ in range(start):
         next(stream)
     typer.echo(f"{len(world.facts)} facts, {model.num_parameters() / 1e6:.2f} M parameters, step {start} of {steps}")
-    columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn()) as progress:
-        bar = progress.add_task("train", total=steps, completed=start, loss=float("nan"))
-        losses, began = [], time.monotonic()
-        for step in range(start, steps):
-            rows = next(stream).to(where)
-            losses.append(train_step(run, model, optimizer, rows, learning_rate(step, steps, peak)))
-            progress.update(bar, advance=1, loss=losses[-1])
-            if (step + 1) % every == 0 or step + 1 == steps:
-                save_checkpoint(checkpoint, model, optimizer, step + 1)
-                with curve.open("a", encoding="utf-8") as file:
-                    file.write(f"{step + 1},{sum(losses) / len(losses):.4f}\n")
-                progress.console.log(
-                    f"step {step + 1} loss {sum(losses) / len(losses):.4f} {time.monotonic() - began:.0f} s"
-                )
-                losses = []
+    run = torch.compile(model) if compiled else model
+    train(run, model, optimizer, stream, start=start, steps=steps, peak=peak, every=every, work=work)
     out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    draw_curve(curve)
+    draw_curve(work / CURVE)
     typer.echo(f"saved {out}")
 
 

@@ -40,6 +40,7 @@ from idp.tune.partition import Partition
 VARIANTS = ("gptq", "sparse")
 CORPUS = "the reference world's tuning facts"
 FEWEST_HELD_OUT = 20
+TEXTS_JUDGED = 200
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ class Recipe:
         seed: of everything drawn at random.
     """
 
-    steps_static: int = 1200
-    steps_cluster: int = 500
+    steps_static: int = 1600
+    steps_cluster: int = 400
     fine_clusters: int = 96
     clusters: int = 12
-    items_per_task: int = 4000
+    items_per_task: int = 6000
     length: int = 16
     batch_size: int = 32
     lr: float = 0.03
@@ -134,14 +135,14 @@ def write_curve(path: Path, tuned: Tuned) -> None:
     path.write_text("\n".join(["step,train,held_out", *rows]) + "\n", encoding="utf-8")
 
 
-def tune_prompts(shop: Workshop) -> list[Prompt]:
-    """The static prompt, then one a part of the data, each started from the static one."""
+def tune_prompts(shop: Workshop) -> tuple[list[Prompt], Partition | None]:
+    """The static prompt, then one a part of the data, each started from the static one; and the parts."""
     recipe, lm = shop.recipe, shop.lm
     judges = shop.held_out[::3]
     start = frequent_rows(lm, shop.tuning, recipe.length, recipe.seed)
     static = shop.tune("static", start, shop.tuning, judges, "rows of frequent tokens")
     if static.embedding is None or not recipe.clusters:
-        return [static]
+        return [static], None
     parts = partition(shop, static.embedding)
     tuning, judging = parts.assign(lm, shop.tuning), parts.assign(lm, judges)
     prompts = [static]
@@ -156,7 +157,7 @@ def tune_prompts(shop: Workshop) -> list[Prompt]:
                 "static",
             )
         )
-    return prompts
+    return prompts, parts
 
 
 def partition(shop: Workshop, static: Tensor) -> Partition:
@@ -180,14 +181,18 @@ def members(examples: Sequence[Example], assigned: Sequence[int], cluster: int) 
     return [example for example, own in zip(examples, assigned, strict=True) if own == cluster]
 
 
+def judged(held_out: Sequence[Example]) -> list[Example]:
+    """The examples that selectors are fitted on: of running text only some, since it is costly and has one context."""
+    texts = [example for example in held_out if example.is_text]
+    return [example for example in held_out if not example.is_text] + texts[:TEXTS_JUDGED]
+
+
 def calibrate(shop: Workshop, bank: PromptBank) -> Calibration:
-    """The loss of every held-out example under every prompt and under none."""
-    bar = shop.progress.add_task("losses", total=len(shop.held_out) * (len(bank) + 1))
-    losses = example_losses(
-        PrefixStore(shop.lm, bank), shop.held_out, advance=lambda done: shop.progress.advance(bar, done)
-    )
-    groups = [example.group for example in shop.held_out]
-    return Calibration([example.context for example in shop.held_out], losses, groups)
+    """The loss of held-out examples under every prompt and under none."""
+    examples = judged(shop.held_out)
+    bar = shop.progress.add_task("losses", total=len(examples) * (len(bank) + 1))
+    losses = example_losses(PrefixStore(shop.lm, bank), examples, advance=lambda done: shop.progress.advance(bar, done))
+    return Calibration([example.context for example in examples], losses, [example.group for example in examples])
 
 
 def make_bank(
@@ -203,9 +208,13 @@ def make_bank(
     with Progress(*columns, console=console) as progress:
         shop = Workshop(lm, recipe, tuning, held_out, work, progress)
         facts = {"corpus": CORPUS, "tasks": list(TASKS), "tuning": len(tuning), "held_out": len(held_out)}
-        bank = PromptBank(tune_prompts(shop), fingerprint=lm.fingerprint, provenance={**vars(recipe), **facts})
+        prompts, parts = tune_prompts(shop)
+        bank = PromptBank(prompts, fingerprint=lm.fingerprint, provenance={**vars(recipe), **facts})
         calibration = calibrate(shop, bank)
     costs = cross_fitted_losses(bank, lm, calibration, recipe.seed)
+    if parts is not None:  # what the router could do by just finding the part again
+        own = 1 + torch.tensor(parts.assign(lm, judged(held_out)))  # (N,)
+        costs["own part"] = calibration.require_losses(len(bank)).gather(1, own[:, None])[:, 0]
     groups = calibration.groups or []
     return with_fitted_selectors(bank, lm, calibration, recipe.seed), {
         name: group_mean(cost, groups) for name, cost in costs.items()

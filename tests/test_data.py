@@ -43,9 +43,9 @@ def test_the_generator_writes_nothing_else(written):
     assert sorted(path.name for path in written.iterdir()) == FILES
 
 
-def test_compressed_files_hold_no_time_stamp(writer):
-    packed = writer.packed([{"question": "Où?"}])
-    assert packed == writer.packed([{"question": "Où?"}])
+def test_compressed_files_hold_no_time_stamp(script):
+    packed = script("write_atlas").packed([{"question": "Où?"}])
+    assert packed == script("write_atlas").packed([{"question": "Où?"}])
     assert packed[4:8] == b"\0\0\0\0"
     assert json.loads(gzip.decompress(packed)) == {"question": "Où?"}
 

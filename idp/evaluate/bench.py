@@ -23,8 +23,7 @@ from idp.select.base import Selector
 
 TUNED_BANK_HINT = (
     "no tuned bank is known for this model, so the general text bank is used. A tuned bank usually gives back more: "
-    "scripts/tune_reference_bank.py is how the reference model's was made, idp.tune.loop.tune_prompt tunes a prompt on "
-    "examples of yours, --bank FOLDER uses the bank."
+    "docs/tuning.md shows how to make one with idp.tune, a page of Python, and --bank FOLDER uses it."
 )
 
 

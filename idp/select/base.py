@@ -83,6 +83,20 @@ class Calibration:
         if not bool(torch.isfinite(losses).all()):
             raise SelectorError("the calibration losses hold NaN or infinity: measure them again in float32.")
 
+    def folds(self, count: int, seed: int) -> Tensor:
+        """Cut the inputs into `count` parts at random; equal inputs go to the same part.
+
+        Tasks may ask the same question in several ways. Were its copies on both sides of a cut, what had learned the
+        one by heart would look good on the other.
+
+        Returns:
+            The part of each input, `(N,)`, 0 to `count - 1`.
+        """
+        distinct: dict[tuple[int, ...], int] = {}
+        places = torch.tensor([distinct.setdefault(tuple(ids), len(distinct)) for ids in self.inputs])  # (N,)
+        order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))  # (distinct,)
+        return order[places] % count
+
     def require_losses(self, num_prompts: int) -> Tensor:
         """Return the losses `(N, m + 1)` in fp64 on the CPU.
 

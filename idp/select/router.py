@@ -20,7 +20,7 @@ __all__ = ["RouterSelector"]
 _LOG = logging.getLogger(__name__)
 
 _L2_GRID = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-_HELD_OUT = 5  # one fifth
+_FOLDS = 5
 _MIN_TO_HOLD_OUT = 20
 _ITERATIONS = 200
 
@@ -50,7 +50,7 @@ class RouterSelector(Selector):
     with the measured loss `L[x, i]` of input `x` under arm `i`, "no prompt" being the last arm. So a mistake counts
     by what it costs, and inputs for which every prompt does equally well count nothing. Features are standardised;
     losses are divided by their spread between arms, so that `l2` means the same for every model and task. `l2` is
-    the one whose choices lose least on a held-out fifth, and the map is then fitted on all inputs.
+    the one whose choices lose least on a held-out fifth of the different inputs; the map is then fitted on all.
 
     Scores: the softmax, `m + 1` probabilities.
 
@@ -95,7 +95,7 @@ class RouterSelector(Selector):
         assert calibration is not None  # noqa: S101  (fit has checked it)
         losses = _unit_losses(calibration.require_losses(len(self.bank)))  # (N, m + 1)
         features = mean_embeddings(self.lm, calibration.inputs)  # (N, d)
-        l2 = self.l2 if self.l2 is not None else _choose_l2(features, losses, self.seed)
+        l2 = self.l2 if self.l2 is not None else _choose_l2(features, losses, calibration.folds(_FOLDS, self.seed))
         self._linear = _train(features, losses, l2)
         _LOG.info("router fitted on %d inputs with l2 %g", len(losses), l2)
 
@@ -119,14 +119,13 @@ def _unit_losses(losses: Tensor) -> Tensor:
     return centred / centred.square().mean().sqrt().clamp_min(torch.finfo(torch.float64).tiny ** 0.5)
 
 
-def _choose_l2(features: Tensor, losses: Tensor, seed: int) -> float:
+def _choose_l2(features: Tensor, losses: Tensor, folds: Tensor) -> float:
     """Return the penalty whose hard choices lose least on a held-out fifth; of equals, the strongest."""
-    if len(losses) < _MIN_TO_HOLD_OUT:
+    held_out = folds == 0  # (N,)
+    if len(losses) < _MIN_TO_HOLD_OUT or not 0 < int(held_out.sum()) < len(losses):
         return _L2_GRID[-1]
-    order = torch.randperm(len(losses), generator=torch.Generator().manual_seed(seed))  # (N,)
-    held_out, rest = order[: len(order) // _HELD_OUT], order[len(order) // _HELD_OUT :]
     costs = {
-        l2: _choice_loss(_train(features[rest], losses[rest], l2), features[held_out], losses[held_out])
+        l2: _choice_loss(_train(features[~held_out], losses[~held_out], l2), features[held_out], losses[held_out])
         for l2 in _L2_GRID
     }
     _LOG.debug("held-out loss by l2: %s", costs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -42,12 +41,12 @@ def cross_fitted_losses(
 ) -> dict[str, Tensor]:
     """Measure what each selector's choices cost on inputs it was not fitted on.
 
-    Every fifth of the inputs is chosen for by selectors fitted on the other four.
+    Every fifth of the different inputs is chosen for by selectors fitted on the other four.
 
     Args:
         bank: the prompts.
         lm: the model.
-        calibration: inputs and losses; `N` inputs, at least one a fold.
+        calibration: inputs and losses; `N` inputs, at least one different input a fold.
         seed: of the folds and the selectors.
         folds: how many parts.
 
@@ -56,21 +55,20 @@ def cross_fitted_losses(
         a bound): the loss of the chosen arm for each input, `(N,)`.
 
     Raises:
-        TaskError: fewer inputs than folds, or less than two folds.
+        TaskError: fewer different inputs than folds, or less than two folds.
         SelectorError: the calibration has no losses.
     """
-    count = len(calibration.inputs)
-    if not 2 <= folds <= count:
-        raise TaskError(f"cannot cut {count} calibration inputs into {folds} folds.")
+    distinct = len({tuple(ids) for ids in calibration.inputs})
+    if not 2 <= folds <= distinct:
+        raise TaskError(f"cannot cut {distinct} different calibration inputs into {folds} folds.")
     losses = calibration.require_losses(len(bank))  # (N, m + 1)
     inputs = list(calibration.inputs)
     costs = {"none": losses[:, -1], "attention": _cost(AttentionSelector().fit(bank, lm), inputs, losses)}
-    costs |= {name: torch.empty(count, dtype=torch.float64) for name in FITTED}
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
+    costs |= {name: torch.empty(len(inputs), dtype=torch.float64) for name in FITTED}
+    parts = calibration.folds(folds, seed)  # (N,)
     for fold in range(folds):
-        inside = order[fold::folds]
-        rest = _rows(calibration, sorted(set(order) - set(inside)))
+        inside = (parts == fold).nonzero()[:, 0].tolist()
+        rest = _rows(calibration, (parts != fold).nonzero()[:, 0].tolist())
         for name, make in FITTED.items():
             selector = make(seed).fit(bank, lm, rest)
             costs[name][inside] = _cost(selector, [inputs[i] for i in inside], losses[inside])

@@ -316,7 +316,7 @@ def test_no_fit_leaves_out_what_learns_from_answers_and_says_so(settings, monkey
 def test_without_a_tuned_bank_the_text_prompts_are_used_and_the_way_to_a_bank_is_told(settings):
     evaluation = evaluate(settings(bank=None, arms=("compressed", "random"), tasks=("atlas_easy",), limit=2))
     assert evaluation.bank["name"] == "text" and len(evaluation.bank["prompts"]) >= 24
-    assert any("tune_reference_bank" in note and "--bank" in note for note in evaluation.notes)
+    assert any("docs/tuning.md" in note and "--bank" in note for note in evaluation.notes)
 
 
 def test_a_bank_of_another_model_is_refused_unless_asked_for(settings, dense):

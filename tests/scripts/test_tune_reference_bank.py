@@ -50,7 +50,7 @@ def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(tuner, 
     assert {"length", "init", "corpus", "objective", "steps", "seed"} <= set(bank["cluster-1"].provenance)
     assert bank["cluster-0"].provenance["init"] == "static"
     assert costs["oracle"]["easy"] <= costs["router"]["easy"]
-    assert set(costs) >= {"none", "static", "attention", "router", "oracle"}
+    assert set(costs) >= {"none", "static", "attention", "router", "own part", "oracle"}
     again, _ = make(tuner, lm, world, tmp_path / "two")
     saved = [bank.save(tmp_path / "a"), again.save(tmp_path / "b")]
     for file in ("bank.json", "bank.safetensors"):

@@ -92,3 +92,13 @@ def test_foreign_state(selector: Selector, tiny_lm: Any) -> None:
 def test_none_works_without_a_bank() -> None:
     [choice] = NoneSelector().select_batch([[5, 6]])
     assert (choice.index, choice.scores) == (-1, (1.0,))
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=3), min_size=1, max_size=30), st.integers(2, 5), st.integers(0, 9))
+def test_equal_inputs_share_a_fold_and_folds_are_even(inputs: list[list[int]], count: int, seed: int) -> None:
+    folds = Calibration(inputs).folds(count, seed).tolist()
+    assert folds == Calibration(inputs).folds(count, seed).tolist()
+    part = {tuple(ids): fold for ids, fold in zip(inputs, folds, strict=True)}
+    assert all(part[tuple(ids)] == fold for ids, fold in zip(inputs, folds, strict=True))
+    sizes = [list(part.values()).count(fold) for fold in range(count)]
+    assert max(sizes) - min(sizes) <= 1

@@ -57,12 +57,13 @@ def test_costs_are_ordered_and_the_oracle_bounds_them(bank, lm, calibration):
     assert all(bool((cost >= costs["oracle"]).all()) for cost in costs.values())
 
 
-def test_no_input_is_chosen_for_by_a_selector_that_saw_it(bank, lm):
+@pytest.mark.parametrize("copies", [1, 3])
+def test_no_input_is_chosen_for_by_a_selector_that_saw_it(bank, lm, copies):
     """With losses that are noise, a selector fitted on what it is measured on would look good."""
     generator = torch.Generator().manual_seed(1)
     inputs = [torch.randint(3, 384, (6,), generator=generator).tolist() for _ in range(40)]
     losses = torch.rand(40, 3, generator=generator, dtype=torch.float64)
-    costs = cross_fitted_losses(bank, lm, Calibration(inputs, losses))
+    costs = cross_fitted_losses(bank, lm, Calibration(inputs * copies, losses.repeat(copies, 1)))
     assert abs(float(costs["router"].mean() - losses.mean())) < 0.15
 
 
