@@ -64,8 +64,10 @@ def load_bank(path: Path) -> PromptBank:
 
 def _found(path: Path) -> Path:
     """The path itself, or the shipped bank of that name where there is no such path."""
+    if path.exists():
+        return path
     shipped = prompt_bank_dir() / path
-    return shipped if not path.exists() and shipped.exists() else path
+    return shipped if shipped.exists() else path
 
 
 def _holds_text(path: Path) -> bool:

@@ -138,7 +138,6 @@ def check_screen(stdout: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="no signals")
 def test_interrupted_run_goes_on(idp_command: Run, start_idp: Start, options: list[object], tmp_path: Path) -> None:
     what = ["--limit", 500, "--tasks", "atlas_easy,atlas_support", "--arms", "compressed,random", "--batch-size", 1]
     process = start_idp("eval", *options, *what)
