@@ -57,7 +57,7 @@ _MOST_LISTED = 40
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Name the near misses of an unknown name, then everything that is known.
+    """Name the near misses of an unknown name, then everything that is known if that is not too much.
 
     Args:
         name: what the user typed.
@@ -79,4 +79,5 @@ def suggest(name: str, known: Iterable[str]) -> str:
     close = [folded[match] for match in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)]
     if not close:
         return listed
-    return f"Did you mean {' or '.join(repr(match) for match in close)}? {listed}"
+    guess = f"Did you mean {' or '.join(repr(match) for match in close)}?"
+    return guess if len(names) > _MOST_LISTED else f"{guess} {listed}"

@@ -90,7 +90,9 @@ def make_optimizer(model: LlamaForCausalLM, peak: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
 
 
-def save_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW, step: int) -> None:
+def save_checkpoint(
+    path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW, step: int, settings: str
+) -> None:
     """Weights, moments and step in one file, replaced atomically."""
     moments = {
         f"opt.{index}.{key}": value
@@ -99,14 +101,24 @@ def save_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.
     }
     weights = {f"model.{name}": p.data for name, p in model.named_parameters()}
     part = path.with_suffix(".part")
-    save_file({**weights, **moments}, part, metadata={"step": str(step)})
+    save_file({**weights, **moments}, part, metadata={"step": str(step), "settings": settings})
     part.replace(path)
 
 
-def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW) -> int:
-    """Restore what `save_checkpoint` wrote; returns the next step (0 without a checkpoint)."""
+def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW, settings: str) -> int:
+    """Restore what `save_checkpoint` wrote; returns the next step (0 without a checkpoint).
+
+    Raises:
+        SystemExit: the checkpoint is another run's.
+    """
     if not path.exists():
         return 0
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    if (other := metadata.get("settings")) != settings:
+        raise SystemExit(
+            f"error: {path} is of another run ({other}), not of this one ({settings}): give another --work."
+        )
     tensors = load_file(path)
     for name, parameter in model.named_parameters():
         parameter.data.copy_(tensors[f"model.{name}"])
@@ -116,8 +128,7 @@ def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.
             _, index, key = name.split(".")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    with safe_open(path, framework="pt") as file:
-        return int(file.metadata()["step"])
+    return int(metadata["step"])
 
 
 def train_step(run: Any, model: LlamaForCausalLM, optimizer: torch.optim.AdamW, rows: torch.Tensor, lr: float) -> float:
@@ -143,6 +154,7 @@ def train(
     peak: float,
     every: int,
     work: Path,
+    settings: str,
 ) -> None:
     """Do the remaining steps, with a checkpoint and a point of the loss curve now and then."""
     columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -155,7 +167,7 @@ def train(
             progress.update(bar, advance=1, loss=losses[-1])
             if (step + 1) % every == 0 or step + 1 == steps:
                 mean = sum(losses) / len(losses)
-                save_checkpoint(work / CHECKPOINT, model, optimizer, step + 1)
+                save_checkpoint(work / CHECKPOINT, model, optimizer, step + 1, settings)
                 with (work / CURVE).open("a", encoding="utf-8") as file:
                     file.write(f"{step + 1},{mean:.4f}\n")
                 progress.console.log(f"step {step + 1} loss {mean:.4f} {time.monotonic() - began:.0f} s")
@@ -197,7 +209,8 @@ def main(
     tokenizer = train_tokenizer(epoch_documents(world, TOKENIZER_EPOCH, seed))
     model = build_model(tokenizer, seed).to(where)
     optimizer = make_optimizer(model, peak)
-    start = load_checkpoint(work / CHECKPOINT, model, optimizer)
+    settings = f"seed {seed}, scale {scale:g}, {steps} steps of {batch_size} rows, peak {peak:g}"
+    start = load_checkpoint(work / CHECKPOINT, model, optimizer, settings)
     if not start:
         (work / CURVE).write_text("step,loss\n", encoding="utf-8")
     stream = batches(world, tokenizer, batch_size, seed)
@@ -205,7 +218,7 @@ def main(
         next(stream)
     typer.echo(f"{len(world.facts)} facts, {model.num_parameters() / 1e6:.2f} M parameters, step {start} of {steps}")
     run = torch.compile(model) if compiled else model
-    train(run, model, optimizer, stream, start=start, steps=steps, peak=peak, every=every, work=work)
+    train(run, model, optimizer, stream, start=start, steps=steps, peak=peak, every=every, work=work, settings=settings)
     out.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -7,6 +7,7 @@ Every prompt has a checkpoint of its own: an interrupted run continues, and a fi
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +19,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+import idp
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import IdpError
+from idp.files import atomic_write_bytes
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.reference.world import World, build_world
 from idp.run.prefix import PrefixStore
 from idp.select.base import Calibration
-from idp.tune.affinity import cluster_gradients
 from idp.tune.atlas import TASKS, atlas_examples
 from idp.tune.examples import Example
 from idp.tune.fitting import cross_fitted_losses, group_mean, with_fitted_selectors
@@ -49,26 +52,24 @@ class Recipe:
 
     Attributes:
         steps_static: updates of the static prompt.
-        steps_cluster: updates of each cluster's prompt.
-        fine_clusters: clusters of the contexts' embeddings.
-        clusters: parts that these are merged into, each with a prompt of its own.
+        steps_part: updates of each part's prompt.
+        parts: parts of the data, each with a prompt of its own.
         items_per_task: items of each of the nine tasks, a quarter of which is held out.
         length: virtual tokens of every prompt.
         batch_size: examples an update.
         lr: peak learning rate of the static prompt.
-        lr_cluster: peak learning rate of the others, which start from it.
+        lr_part: peak learning rate of the others, which start from it.
         seed: of everything drawn at random.
     """
 
     steps_static: int = 1600
-    steps_cluster: int = 400
-    fine_clusters: int = 96
-    clusters: int = 12
-    items_per_task: int = 6000
+    steps_part: int = 300
+    parts: int = 20
+    items_per_task: int = 8000
     length: int = 16
     batch_size: int = 32
     lr: float = 0.03
-    lr_cluster: float = 0.02
+    lr_part: float = 0.02
     seed: int = 0
 
 
@@ -87,7 +88,7 @@ class Workshop:
         """Tune one prompt, or read it from its checkpoint if that was done."""
         static = name == "static"
         recipe = self.recipe
-        steps = recipe.steps_static if static else recipe.steps_cluster
+        steps = recipe.steps_static if static else recipe.steps_part
         bar = self.progress.add_task(name, total=steps)
         tuned = tune_prompt(
             self.lm,
@@ -95,7 +96,7 @@ class Workshop:
             examples,
             judges,
             steps=steps,
-            lr=recipe.lr if static else recipe.lr_cluster,
+            lr=recipe.lr if static else recipe.lr_part,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             checkpoint=self.work / f"{name}.safetensors",
@@ -124,7 +125,7 @@ def provenance(recipe: Recipe, tuned: Tuned, init: str, examples: int, steps: in
         "best_step": tuned.best.step,
         "held_out_loss": round(tuned.best.held_out, 4),
         "batch_size": recipe.batch_size,
-        "lr": recipe.lr if init != "static" else recipe.lr_cluster,
+        "lr": recipe.lr if init != "static" else recipe.lr_part,
         "seed": recipe.seed,
     }
 
@@ -141,18 +142,18 @@ def tune_prompts(shop: Workshop) -> tuple[list[Prompt], Partition | None]:
     judges = shop.held_out[::3]
     start = frequent_rows(lm, shop.tuning, recipe.length, recipe.seed)
     static = shop.tune("static", start, shop.tuning, judges, "rows of frequent tokens")
-    if static.embedding is None or not recipe.clusters:
+    if static.embedding is None or not recipe.parts:
         return [static], None
-    parts = partition(shop, static.embedding)
+    parts = Partition.fit(lm, shop.tuning, recipe.parts, recipe.seed)
     tuning, judging = parts.assign(lm, shop.tuning), parts.assign(lm, judges)
     prompts = [static]
-    for cluster in range(recipe.clusters):
-        own = members(judges, judging, cluster)
+    for part in range(recipe.parts):
+        own = members(judges, judging, part)
         prompts.append(
             shop.tune(
-                f"cluster-{cluster}",
+                f"part-{part}",
                 static.embedding,
-                members(shop.tuning, tuning, cluster),
+                members(shop.tuning, tuning, part),
                 own if len(own) >= FEWEST_HELD_OUT else judges,
                 "static",
             )
@@ -160,25 +161,9 @@ def tune_prompts(shop: Workshop) -> tuple[list[Prompt], Partition | None]:
     return prompts, parts
 
 
-def partition(shop: Workshop, static: Tensor) -> Partition:
-    """Fine clusters of embeddings, merged where they ask the same of the static prompt."""
-    recipe, lm = shop.recipe, shop.lm
-    fine = Partition.fit(lm, shop.tuning, recipe.fine_clusters, recipe.seed)
-    bar = shop.progress.add_task("partition", total=recipe.fine_clusters)
-    gradients = cluster_gradients(
-        lm,
-        static,
-        shop.tuning,
-        fine.assign(lm, shop.tuning),
-        seed=recipe.seed,
-        advance=lambda done: shop.progress.advance(bar, done),
-    )
-    return fine.merged(gradients, recipe.clusters, recipe.seed)
-
-
-def members(examples: Sequence[Example], assigned: Sequence[int], cluster: int) -> list[Example]:
-    """The examples of one cluster."""
-    return [example for example, own in zip(examples, assigned, strict=True) if own == cluster]
+def members(examples: Sequence[Example], assigned: Sequence[int], part: int) -> list[Example]:
+    """The examples of one part."""
+    return [example for example, own in zip(examples, assigned, strict=True) if own == part]
 
 
 def judged(held_out: Sequence[Example]) -> list[Example]:
@@ -187,12 +172,25 @@ def judged(held_out: Sequence[Example]) -> list[Example]:
     return [example for example in held_out if not example.is_text] + texts[:TEXTS_JUDGED]
 
 
-def calibrate(shop: Workshop, bank: PromptBank) -> Calibration:
-    """The loss of held-out examples under every prompt and under none."""
+def calibrate(shop: Workshop, bank: PromptBank, parts: Partition | None) -> Calibration:
+    """The loss of held-out examples under every prompt and under none, measured once and kept."""
     examples = judged(shop.held_out)
+    of_what = [[prompt.digest for prompt in bank], examples, shop.lm.fingerprint, idp.__version__]
+    path = shop.work / f"losses-{hashlib.sha256(repr(of_what).encode()).hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        atomic_write_bytes(path, save({"losses": measured(shop, bank, examples)}))
+    return Calibration(
+        [example.context for example in examples],
+        load_file(path)["losses"],
+        [example.group for example in examples],
+        None if parts is None else [1 + part for part in parts.assign(shop.lm, examples)],  # the static one is 0
+    )
+
+
+def measured(shop: Workshop, bank: PromptBank, examples: Sequence[Example]) -> Tensor:
+    """Losses `(N, m + 1)`, with a progress bar."""
     bar = shop.progress.add_task("losses", total=len(examples) * (len(bank) + 1))
-    losses = example_losses(PrefixStore(shop.lm, bank), examples, advance=lambda done: shop.progress.advance(bar, done))
-    return Calibration([example.context for example in examples], losses, [example.group for example in examples])
+    return example_losses(PrefixStore(shop.lm, bank), examples, advance=lambda done: shop.progress.advance(bar, done))
 
 
 def make_bank(
@@ -210,10 +208,10 @@ def make_bank(
         facts = {"corpus": CORPUS, "tasks": list(TASKS), "tuning": len(tuning), "held_out": len(held_out)}
         prompts, parts = tune_prompts(shop)
         bank = PromptBank(prompts, fingerprint=lm.fingerprint, provenance={**vars(recipe), **facts})
-        calibration = calibrate(shop, bank)
+        calibration = calibrate(shop, bank, parts)
     costs = cross_fitted_losses(bank, lm, calibration, recipe.seed)
-    if parts is not None:  # what the router could do by just finding the part again
-        own = 1 + torch.tensor(parts.assign(lm, judged(held_out)))  # (N,)
+    own = calibration.hinted_arms(len(bank))
+    if own is not None:  # what the router could do by just finding the part again
         costs["own part"] = calibration.require_losses(len(bank)).gather(1, own[:, None])[:, 0]
     groups = calibration.groups or []
     return with_fitted_selectors(bank, lm, calibration, recipe.seed), {
@@ -233,13 +231,12 @@ def table_of(costs: dict[str, dict[str, float]]) -> Table:
 def main(
     variant: Annotated[str, typer.Option(help="gptq, sparse, or the path of a model.")] = "gptq",
     steps_static: Annotated[int, typer.Option(help="Updates of the static prompt.")] = Recipe.steps_static,
-    steps_cluster: Annotated[int, typer.Option(help="Updates of each cluster's prompt.")] = Recipe.steps_cluster,
-    fine_clusters: Annotated[int, typer.Option(help="Clusters of embeddings.")] = Recipe.fine_clusters,
-    clusters: Annotated[int, typer.Option(help="Parts these are merged into, a prompt each.")] = Recipe.clusters,
+    steps_part: Annotated[int, typer.Option(help="Updates of each part's prompt.")] = Recipe.steps_part,
+    parts: Annotated[int, typer.Option(help="Parts of the data, a prompt each; 0 for none.")] = Recipe.parts,
     items_per_task: Annotated[int, typer.Option(help="Items a task; a quarter is held out.")] = Recipe.items_per_task,
     length: Annotated[int, typer.Option(help="Virtual tokens a prompt.")] = Recipe.length,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the static prompt.")] = Recipe.lr,
-    lr_cluster: Annotated[float, typer.Option(help="Peak learning rate of the other prompts.")] = Recipe.lr_cluster,
+    lr_part: Annotated[float, typer.Option(help="Peak learning rate of the other prompts.")] = Recipe.lr_part,
     batch_size: Annotated[int, typer.Option(help="Examples an update.")] = Recipe.batch_size,
     seed: Annotated[int, typer.Option(help="Seed of items, starts and order.")] = Recipe.seed,
     world_seed: Annotated[int, typer.Option(help="Seed of the world the model was trained on.")] = 0,
@@ -252,14 +249,13 @@ def main(
     name = variant if variant in VARIANTS else Path(variant).name
     recipe = Recipe(
         steps_static,
-        steps_cluster,
-        fine_clusters,
-        clusters,
+        steps_part,
+        parts,
         items_per_task,
         length,
         batch_size,
         lr,
-        lr_cluster,
+        lr_part,
         seed,
     )
     try:

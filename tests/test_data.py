@@ -9,9 +9,13 @@ import pytest
 import yaml
 from lm_eval.tasks import TaskManager
 
+from idp.bank.bank import PromptBank
 from idp.evaluate.tasks import quiet
+from idp.model.aliases import resolve
+from idp.model.load import load
 from idp.reference.exams import EXAMS
 from idp.resources import eval_dir
+from idp.tune.fitting import FITTED
 
 ATLAS = eval_dir() / "tasks" / "atlas"
 FILES = sorted(path.name for path in (ATLAS / "data").glob("*.jsonl.gz"))
@@ -102,3 +106,14 @@ def test_suites_list_every_atlas_task_and_only_known_settings():
     assert len(suites["suites"]["paper"]["tasks"]) == 9
     assert all(suite["about"] for suite in suites["suites"].values())
     assert suites["controls"] == ["atlas_control"]
+
+
+@pytest.mark.parametrize("name", ["reference-sparse", "reference-gptq"])
+def test_the_tuned_banks_fit_the_models_they_come_with(name: str) -> None:
+    spec = resolve(name)
+    assert spec.bank is not None
+    bank = PromptBank.load(spec.bank)
+    bank.require(load(spec, device="cpu", dtype="float32").fingerprint)
+    assert bank.names[0] == "static" and len(bank) > 2
+    assert all(prompt.embedding is not None and len(prompt.embedding) == 16 for prompt in bank)
+    assert set(bank.selectors) == set(FITTED)

@@ -47,7 +47,6 @@ def test_suggest_lists_every_known_name(name: str, known: list[str]) -> None:
 
 
 def test_a_long_list_of_known_names_is_cut_short():
-    said = suggest("tsak7", [f"task{number}" for number in range(1000)])
-    assert "'task7'" in said
-    assert "and 960 more" in said
-    assert len(said) < 700
+    known = [f"task{number}" for number in range(1000)]
+    assert suggest("tsak7", known).startswith("Did you mean 'task7'") and "Known" not in suggest("tsak7", known)
+    assert "and 960 more" in suggest("?", known)

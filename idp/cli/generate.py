@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from idp.run.generate import DynamicPromptModel
 
 DEFAULT_SELECTOR = "router"
-WITHOUT_FITTING = "attention"
-"""What chooses by default where the bank holds no fitted router."""
+WITHOUT_FITTING = "none"
+"""What chooses by default where the bank holds no fitted router: rules that were not fitted may do harm."""
 
 
 @guarded()
@@ -31,7 +31,7 @@ def generate_command(
     bank: Bank = None,
     selector: Annotated[
         str | None,
-        typer.Option("--selector", "-s", help="Default: router, or attention where no router is fitted."),
+        typer.Option("--selector", "-s", help="Default: router, or none where no router is fitted."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Tokens to add at most.")] = 32,
     sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")] = False,
@@ -117,7 +117,7 @@ def open_bank(path: str | None) -> PromptBank:
 def _default_selector(bank: PromptBank, observer: Observer) -> str:
     if DEFAULT_SELECTOR in bank.selectors:
         return DEFAULT_SELECTOR
-    observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so {WITHOUT_FITTING} chooses.")
+    observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so no prompt is used; --selector names another rule.")
     return WITHOUT_FITTING
 
 

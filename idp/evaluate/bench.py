@@ -124,10 +124,10 @@ class Bench:
         """Leave out, with a note, what cannot be run here."""
         if name == "dense":
             return self.dense is not None
-        if name == "oracle" or self.shop.can_make(SELECTOR_OF.get(name, name)):
-            return True
-        self.note(f"arm {name!r} is left out: it learns from answers, which --no-fit rules out.")
-        return False
+        missing = None if name == "oracle" else self.shop.missing(SELECTOR_OF.get(name, name))
+        if missing:
+            self.note(f"arm {name!r} is left out: {missing}.")
+        return not missing
 
     def _oracle(self) -> Selector:
         """Choices from the measured result of every item under every prompt."""
@@ -152,9 +152,14 @@ class Bench:
             seed=settings.seed,
             allow_mismatch=settings.allow_mismatch,
             memo=memo,
-            encodings=self._encodings.setdefault(lm.fingerprint.tokenizer, {}),
+            encodings=self._encodings.setdefault(_tokenization(lm), {}),
             advance=self.observer.advance,
         )
+
+
+def _tokenization(lm: LanguageModel) -> str:
+    """What models must have in common to share tokens: the vocabulary, and what is put around a text."""
+    return repr((lm.fingerprint.tokenizer, lm.tokenizer("A b.")["input_ids"]))
 
 
 def make_writable(folder: Path) -> None:

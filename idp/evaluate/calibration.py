@@ -28,14 +28,19 @@ def training_examples(lm: LanguageModel, tasks: Sequence[EvalTask], count: int, 
     Raises:
         TaskError: no task has a training split that can be used.
     """
-    usable = [entry for entry in tasks if entry.task.has_training_docs() and not entry.control]
-    if not usable:
-        raise TaskError("none of the tasks has a training split to fit a selector on; use --no-fit.")
-    share = -(-count // len(usable))
-    examples = [example for entry in usable for example in _of_task(lm, entry, share, seed)]
+    teachers = usable(tasks)
+    if not teachers:
+        raise TaskError("none of the tasks has a training split that selectors could learn from; leave their arms out.")
+    share = -(-count // len(teachers))
+    examples = [example for entry in teachers for example in _of_task(lm, entry, share, seed)]
     if not examples:
-        raise TaskError("no training item has a form that a selector can be fitted on; use --no-fit.")
+        raise TaskError("no training item has a form that selectors could learn from; leave their arms out.")
     return examples
+
+
+def usable(tasks: Sequence[EvalTask]) -> list[EvalTask]:
+    """The tasks that have a training split and are no control."""
+    return [entry for entry in tasks if entry.task.has_training_docs() and not entry.control]
 
 
 def _of_task(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> list[Example]:

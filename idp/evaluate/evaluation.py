@@ -40,7 +40,8 @@ class Evaluation:
     @property
     def main_arm(self) -> ArmResult:
         """The arm whose lm-eval results stand at the top level of the results file."""
-        return self.arms.get(DEFAULT_ARM) or list(self.arms.values())[-1]
+        methods = [arm for name, arm in self.arms.items() if name != BOUND] or list(self.arms.values())
+        return self.arms.get(DEFAULT_ARM) or methods[-1]
 
     @cached_property
     def gaps(self) -> dict[str, Interval]:
@@ -66,7 +67,7 @@ class Evaluation:
         """Smallest true difference between router and static that this many items find with 80 % power."""
         if not {DEFAULT_ARM, "static"} <= self._items.keys():
             return None
-        return detectable(self._items[DEFAULT_ARM], self._items["static"])
+        return detectable(self._items[DEFAULT_ARM], self._items["static"]) or None  # 0: they answer all alike
 
     @cached_property
     def _items(self) -> dict[str, Items]:

@@ -10,6 +10,7 @@ Use it as `lm_eval.simple_evaluate(model="idp", model_args="pretrained=...,bank=
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -22,7 +23,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from idp.bank.bank import PromptBank
-from idp.errors import IdpError, ModelError
+from idp.errors import IdpError, ModelError, suggest
 from idp.evaluate.memo import Answer, Memo
 from idp.evaluate.timing import timed
 from idp.model.load import load
@@ -83,6 +84,9 @@ class IdpLM(HFLM):
         **kwargs: Any,
     ) -> None:
         kwargs.pop("max_batch_size", None)  # lm-eval always passes it; rows are counted, not probed
+        known = {*inspect.signature(HFLM).parameters, *inspect.signature(IdpLM).parameters} - {"kwargs"}
+        if unknown := sorted(set(kwargs) - known):  # the base class would pass them over
+            raise IdpError(f"unknown model argument {unknown[0]!r}. {suggest(unknown[0], known)}")
         lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=device, dtype=dtype)
         # lm-eval reads "selector=none" in a string of arguments as None.
         chosen_by = "none" if selector is None else selector
@@ -148,8 +152,9 @@ class IdpLM(HFLM):
         self, requests: list[PairRequest], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Score (context, continuation) pairs; pairs with one context share a row."""
-        self._select({_context_key(request): tuple(request[1]) for request in reversed(requests)})
-        choices = [self._selections[_context_key(request)].index for request in requests]
+        questions = [self._question(request) for request in requests]
+        self._select(dict(reversed(questions)))
+        choices = [self._selections[key].index for key, _ in questions]
         rows: dict[tuple[int, Tokens], dict[Tokens, None]] = {}
         pairs = [self._truncate(request) for request in requests]
         for choice, (context, continuation) in zip(choices, pairs, strict=True):
@@ -184,6 +189,14 @@ class IdpLM(HFLM):
                 for continuation, value in zip(request.continuations, answer.value, strict=True)
             )
         return found
+
+    def _question(self, request: PairRequest) -> tuple[str | Tokens, Tokens]:
+        """What must share one prompt, and the tokens it is chosen by.
+
+        That is all options of a question, and all windows of a running text, which has no context but the prefix.
+        """
+        text, context, _ = request
+        return (text[0], tuple(context)) if text else ((self.prefix_token_id,), (self.prefix_token_id,))
 
     def _truncate(self, request: PairRequest) -> tuple[Tokens, Tokens]:
         """Cut a context from the left where it does not fit, as lm-eval's contract asks."""
@@ -250,11 +263,6 @@ class IdpLM(HFLM):
         """What a prompt is, whatever bank it stands in and wherever."""
         bank = self.prompted.bank
         return "none" if choice == -1 or bank is None else bank.prompts[choice].digest
-
-
-def _context_key(request: PairRequest) -> str | Tokens:
-    """The question whose options must share one prompt: its text, or without one its tokens."""
-    return request[0][0] if request[0] else tuple(request[1])
 
 
 def _parts(options: Iterable[Tokens]) -> list[tuple[Tokens, ...]]:

@@ -51,8 +51,11 @@ class Memo:
     def get(self, keys: Sequence[Any]) -> list[Answer | None]:
         """The answer of each key, None where there is none yet."""
         select = "SELECT value, seconds FROM answers WHERE key = ?"
-        rows = [self._db.execute(select, (self._digest(key),)).fetchone() for key in keys]
-        return [Answer(json.loads(row[0]), row[1]) if row else None for row in rows]
+        try:
+            rows = [self._db.execute(select, (self._digest(key),)).fetchone() for key in keys]
+        except sqlite3.Error as error:
+            raise OutputError(f"cannot read the answers kept so far: {error}. Delete answers.sqlite.") from error
+        return [_answer(*row) if row else None for row in rows]
 
     def put(self, answers: Iterable[tuple[Any, Any, float]]) -> None:
         """Keep (key, value, seconds) triples; they are on disk when this returns."""
@@ -69,3 +72,11 @@ class Memo:
 
     def _digest(self, key: Any) -> bytes:
         return hashlib.sha256(f"{self._scope}|{json.dumps(key)}".encode()).digest()
+
+
+def _answer(value: str, seconds: float) -> Answer | None:
+    """An answer as it was kept; a damaged one is computed again."""
+    try:
+        return Answer(json.loads(value), seconds)
+    except ValueError:
+        return None

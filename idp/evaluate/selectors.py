@@ -10,7 +10,7 @@ from pathlib import Path
 
 from idp.bank.bank import PromptBank
 from idp.errors import BankError, IdpError
-from idp.evaluate.calibration import calibrate, training_examples
+from idp.evaluate.calibration import calibrate, training_examples, usable
 from idp.evaluate.settings import Observer, Settings
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
@@ -57,9 +57,16 @@ class SelectorShop:
         self._keep(spec, fitted)
         return fitted
 
-    def can_make(self, spec: str) -> bool:
-        """Whether the selector is there without learning from answers, which ``--no-fit`` rules out."""
-        return spec in self.bank.selectors or self._settings.fit or get_selector(spec).needs != "losses"
+    def missing(self, spec: str) -> str | None:
+        """What the selector needs and cannot have here; None where it can be made."""
+        needs = get_selector(spec).needs
+        if spec in self.bank.selectors or needs == "nothing":
+            return None
+        if needs == "losses" and not self._settings.fit:
+            return "it learns from answers, which --no-fit rules out"
+        if not usable(self._tasks):
+            return "it learns from training items, and no task has a training split"
+        return None
 
     @cached_property
     def _calibration(self) -> Calibration:

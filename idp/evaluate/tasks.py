@@ -118,6 +118,10 @@ def _load(manager: TaskManager, wanted: Sequence[str]) -> dict[str, Any]:
 
 
 def _judged(name: str, task: Any) -> EvalTask:
+    if getattr(task, "multiple_input", 0) or "acc_mutual_info" in task.higher_is_better():
+        raise TaskError(
+            f"task {name!r} is not supported: its options have contexts of their own, not one to choose by."
+        )
     directions: dict[str, bool] = task.higher_is_better()
     wished = [suites()["metrics"].get(name), *PREFERRED, *directions]
     metric = next(metric for metric in wished if metric in directions)

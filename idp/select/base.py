@@ -53,9 +53,10 @@ class Calibration:
         losses: `(N, m + 1)`, the loss (lower is better) of each input under every prompt of the bank, and last
             without a prompt; None where no answers are known.
         groups: the task each input comes from, where that is known.
+        hints: the index of the prompt that was tuned for inputs like this one (-1 is "no prompt"), where that is known.
 
     Raises:
-        SelectorError: no inputs, or losses or groups that do not fit them, or losses that are not numbers.
+        SelectorError: no inputs, or losses, groups or hints that do not fit them, or losses that are not numbers.
 
     Example:
         >>> Calibration([[1, 2], [3]], torch.tensor([[0.1, 0.5], [0.9, 0.2]])).losses.shape
@@ -65,14 +66,16 @@ class Calibration:
     inputs: Sequence[Sequence[int]]
     losses: Tensor | None = None
     groups: Sequence[str] | None = None
+    hints: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
         count = len(self.inputs)
         if not count:
             raise SelectorError("calibration has no inputs.")
-        if self.groups is not None and len(self.groups) != count:
-            raise SelectorError(f"calibration has {count} inputs but {len(self.groups)} groups.")
+        for name, values in (("groups", self.groups), ("hints", self.hints)):
+            if values is not None and len(values) != count:
+                raise SelectorError(f"calibration has {count} inputs but {len(values)} {name}.")
         if self.losses is not None:
             self._check_losses(self.losses, count)
 
@@ -111,6 +114,19 @@ class Calibration:
                 f'{num_prompts + 1} (the last is "no prompt").'
             )
         return self.losses.detach().to(device="cpu", dtype=torch.float64)
+
+    def hinted_arms(self, num_prompts: int) -> Tensor | None:
+        """Return the hints `(N,)` as columns of the losses, "no prompt" being the last; None where there are none.
+
+        Raises:
+            SelectorError: a hint is not a prompt of the bank.
+        """
+        if self.hints is None:
+            return None
+        wrong = next((hint for hint in self.hints if not -1 <= hint < num_prompts), None)
+        if wrong is not None:
+            raise SelectorError(f"calibration hints at prompt {wrong}, but the bank has {num_prompts} prompts.")
+        return torch.tensor(self.hints) % (num_prompts + 1)
 
 
 class Selector(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -50,10 +51,14 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
     accepted = set(inspect.signature(made).parameters)
     if unknown := sorted(set(options) - accepted):
         raise SelectorError(f"selector {name!r} has no option {unknown[0]!r}. {suggest(unknown[0], accepted)}")
-    return made(**options, **({"seed": seed} if "seed" in accepted else {}))
+    defaults = {"seed": seed} if "seed" in accepted else {}
+    try:
+        return made(**(defaults | options))
+    except (TypeError, ValueError) as error:
+        raise SelectorError(f"selector {name!r} does not take these options: {error}.") from error
 
 
-def _parse(spec: str) -> tuple[str, dict[str, str]]:
+def _parse(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `name:option=value,...` into the name and its options."""
     name, _, rest = spec.partition(":")
     pairs = [part.partition("=") for part in rest.split(",") if part]
@@ -61,7 +66,15 @@ def _parse(spec: str) -> tuple[str, dict[str, str]]:
         raise SelectorError(
             f"cannot read the option {broken!r} of selector {spec!r}: write name:option=value,option=value."
         )
-    return name, {option.strip(): value.strip() for option, _, value in pairs}
+    return name, {option.strip(): _value(value.strip()) for option, _, value in pairs}
+
+
+def _value(text: str) -> int | float | str:
+    """Read a number where one is written."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _find(name: str) -> EntryPoint:

@@ -94,4 +94,5 @@ def _rows(calibration: Calibration, rows: list[int]) -> Calibration:
         [calibration.inputs[row] for row in rows],
         None if calibration.losses is None else calibration.losses[rows],
         None if calibration.groups is None else [calibration.groups[row] for row in rows],
+        None if calibration.hints is None else [calibration.hints[row] for row in rows],
     )

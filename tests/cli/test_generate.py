@@ -64,9 +64,9 @@ def test_without_a_prompt_it_is_the_bare_model(generate: Run, lm: Any) -> None:
     assert row["prompt"] is None
 
 
-def test_by_default_attention_chooses_where_no_router_is_fitted(generate: Run) -> None:
+def test_by_default_no_prompt_is_used_where_no_router_is_fitted(generate: Run) -> None:
     result = generate("The river runs", "--json")
-    assert rows(result)[0]["selector"] == "attention"
+    assert rows(result)[0]["selector"] == "none"
     assert "no fitted router" in result.stderr
 
 

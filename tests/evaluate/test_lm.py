@@ -307,6 +307,11 @@ def test_lm_eval_runs_the_bare_model_like_its_own(compressed):
     assert own["results"] == theirs["results"]
 
 
+def test_an_unknown_model_argument_is_an_error_that_names_the_near_miss(lm, bank):
+    with pytest.raises(IdpError, match="unknown model argument 'selecter'. Did you mean 'selector'"):
+        IdpLM(lm, bank, selecter="none")
+
+
 def test_a_fitted_selector_in_the_bank_is_used(lm, bank, built):
     inputs = [tuple(range(3, 3 + n)) for n in range(1, 40)]
     losses = torch.rand(len(inputs), len(bank) + 1, generator=torch.Generator().manual_seed(0))

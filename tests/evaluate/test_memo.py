@@ -76,6 +76,13 @@ def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
     memo.close()
 
 
+def test_a_damaged_answer_counts_as_missing():
+    memo = Memo(None, "")
+    memo.put([("good", 1, 0.0), ("bad", 2, 0.0)])
+    memo._db.execute("UPDATE answers SET value = '{' WHERE value = '2'")
+    assert memo.get(["good", "bad"]) == [Answer(1, 0.0), None]
+
+
 def test_a_file_that_is_no_memo_is_named(tmp_path):
     path = tmp_path / "answers.sqlite"
     path.write_text("not a database, certainly not one of SQLite's")

@@ -42,7 +42,7 @@ def choices(selector):
 def test_every_selector_of_the_table_can_be_made(shop):
     made = shop()
     for spec in SPECS:
-        assert made.can_make(spec)
+        assert made.missing(spec) is None
         assert len(choices(made.make(spec))) == 35
 
 
@@ -113,18 +113,20 @@ def test_the_banks_own_state_comes_first(shop, bank, lm, monkeypatch):
 def test_without_fitting_what_learns_from_answers_cannot_be_made(shop, bank, lm, monkeypatch):
     monkeypatch.setattr(module, "calibrate", lambda *a, **k: pytest.fail("answers were looked at"))
     made = shop(fit=False)
-    assert {spec for spec in SPECS if not made.can_make(spec)} == {"static", "router"}
+    assert {spec for spec in SPECS if made.missing(spec)} == {"static", "router"}
     for spec in SPECS[:3]:
         made.make(spec)
     calibrated = made.make("attention:calibrate=center")  # on contexts alone
     assert len(choices(calibrated)) == 35
     static = get_selector("static").fit(bank, lm, Calibration([[1]], torch.zeros(1, len(bank) + 1)))
-    assert shop(bank.with_selector("static", static.state()), fit=False).can_make("static")
+    assert shop(bank.with_selector("static", static.state()), fit=False).missing("static") is None
 
 
 def test_without_a_training_split_fitting_is_an_error_but_the_rest_works(shop):
     made = shop(names=("control",))
     made.make("attention")
+    assert "training split" in (made.missing("router") or "")
+    assert made.missing("attention") is None
     with pytest.raises(TaskError, match="training split"):
         made.make("router")
 

@@ -10,6 +10,7 @@ from idp.reference.corpus import epoch_documents
 from idp.reference.world import build_world
 
 STEPS = 6
+SETTINGS = "seed 0, scale 0.02, 6 steps of 2 rows, peak 0.01"
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,8 @@ def test_a_checkpoint_is_one_file_so_that_a_crash_cannot_leave_half_of_it(train,
     assert {path.name for path in (whole[0] / "work").iterdir()} <= {"checkpoint.safetensors", "loss.csv", "loss.png"}
     model = train.build_model(AutoTokenizer.from_pretrained(whole[0] / "out"), 0)
     optimizer = train.make_optimizer(model, 1e-3)
-    assert train.load_checkpoint(whole[0] / "work" / "checkpoint.safetensors", model, optimizer) == STEPS
-    assert train.load_checkpoint(whole[0] / "work" / "none.safetensors", model, optimizer) == 0
+    assert train.load_checkpoint(whole[0] / "work" / "checkpoint.safetensors", model, optimizer, SETTINGS) == STEPS
+    assert train.load_checkpoint(whole[0] / "work" / "none.safetensors", model, optimizer, SETTINGS) == 0
 
 
 def test_updates_lower_the_loss(train, whole):
@@ -155,3 +156,8 @@ def test_weight_decay_is_for_matrices_only(train, whole):
     assert all(p.ndim > 1 for p in decayed["params"]) and decayed["weight_decay"] > 0
     assert all(p.ndim == 1 for p in free["params"]) and free["weight_decay"] == 0
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_another_runs_checkpoint_is_refused(train, whole):
+    with pytest.raises(SystemExit, match="another run .seed 0, .* not of this one .seed 1"):
+        run(train, whole[0], seed=1)

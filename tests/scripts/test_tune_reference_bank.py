@@ -22,9 +22,8 @@ def world():
 
 SETTINGS = {
     "steps_static": 4,
-    "steps_cluster": 2,
-    "fine_clusters": 4,
-    "clusters": 2,
+    "steps_part": 2,
+    "parts": 2,
     "items_per_task": 8,
     "length": 2,
     "batch_size": 4,
@@ -43,12 +42,12 @@ def lm(tiny_lm):
 
 def test_makes_the_same_bank_twice_with_prompts_selectors_and_provenance(tuner, lm, world, tmp_path):
     bank, costs = make(tuner, lm, world, tmp_path / "one")
-    assert bank.names == ("static", "cluster-0", "cluster-1")
+    assert bank.names == ("static", "part-0", "part-1")
     assert set(bank.selectors) == {"static", "attention:calibrate=center", "attention:calibrate=zscore", "router"}
     assert bank.fingerprint == lm.fingerprint
     assert all(prompt.embedding.shape == (2, lm.hidden_size) for prompt in bank)
-    assert {"length", "init", "corpus", "objective", "steps", "seed"} <= set(bank["cluster-1"].provenance)
-    assert bank["cluster-0"].provenance["init"] == "static"
+    assert {"length", "init", "corpus", "objective", "steps", "seed"} <= set(bank["part-1"].provenance)
+    assert bank["part-0"].provenance["init"] == "static"
     assert costs["oracle"]["easy"] <= costs["router"]["easy"]
     assert set(costs) >= {"none", "static", "attention", "router", "own part", "oracle"}
     again, _ = make(tuner, lm, world, tmp_path / "two")
@@ -63,14 +62,14 @@ def test_finished_prompts_are_not_tuned_again(tuner, lm, world, tmp_path, monkey
     from idp.tune import loop
 
     first, _ = make(tuner, lm, world, tmp_path)
-    assert (tmp_path / "cluster-1.csv").read_text().startswith("step,train,held_out\n0,,")
+    assert (tmp_path / "part-1.csv").read_text().startswith("step,train,held_out\n0,,")
     monkeypatch.setattr(loop._Run, "update", lambda *_: pytest.fail("tuned again"))
     again, _ = make(tuner, lm, world, tmp_path)
-    assert torch.equal(first["cluster-1"].embedding, again["cluster-1"].embedding)
+    assert torch.equal(first["part-1"].embedding, again["part-1"].embedding)
 
 
-def test_without_clusters_the_bank_is_the_static_prompt(tuner, lm, world, tmp_path):
-    bank, _ = make(tuner, lm, world, tmp_path, clusters=0)
+def test_without_parts_the_bank_is_the_static_prompt(tuner, lm, world, tmp_path):
+    bank, _ = make(tuner, lm, world, tmp_path, parts=0)
     assert bank.names == ("static",)
 
 
@@ -82,7 +81,7 @@ def test_runs_from_the_command_line(tuner, lm, world, tmp_path, monkeypatch):
 
     app = typer.Typer()
     app.command()(tuner.main)
-    changes = SETTINGS | {"steps_static": 1, "steps_cluster": 1}
+    changes = SETTINGS | {"steps_static": 1, "steps_part": 1}
     options = [text for name, value in changes.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "bank"), "--device", "cpu"]
     result = CliRunner().invoke(app, ["--variant", str(tmp_path / "model"), *options, *folders])

@@ -37,6 +37,7 @@ def test_pick_refuses_nan_and_takes_infinity() -> None:
     [
         ({"inputs": []}, "no inputs"),
         ({"inputs": [[1]], "groups": ["a", "b"]}, "1 inputs but 2 groups"),
+        ({"inputs": [[1]], "hints": [0, 1]}, "1 inputs but 2 hints"),
         ({"inputs": [[1]], "losses": torch.zeros(2, 3)}, "shape"),
         ({"inputs": [[1]], "losses": torch.zeros(3)}, "shape"),
         ({"inputs": [[1]], "losses": torch.tensor([[1.0, float("nan")]])}, "NaN"),

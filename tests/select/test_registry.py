@@ -25,6 +25,18 @@ def test_seed_goes_to_those_that_take_one() -> None:
     assert get_selector("none", seed=5).name == "none"
 
 
+def test_options_behind_the_name_may_be_numbers_and_win_over_the_seed() -> None:
+    router = get_selector("router:l2=0.1,seed=3", seed=5)
+    assert isinstance(router, RouterSelector)
+    assert (router.seed, router.l2) == (3, 0.1)
+
+
+@pytest.mark.parametrize("spec", ["router:l2=much", "attention:queries=3", "router:l2=-1"])
+def test_options_of_the_wrong_kind(spec: str) -> None:
+    with pytest.raises(SelectorError):
+        get_selector(spec)
+
+
 def test_unknown_name() -> None:
     with pytest.raises(SelectorError, match=r"unknown selector 'ruoter'\. Did you mean 'router'"):
         get_selector("ruoter")

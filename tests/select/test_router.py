@@ -120,3 +120,43 @@ def test_only_empty_inputs(tiny_lm: Any) -> None:
 def test_negative_penalty(l2: float) -> None:
     with pytest.raises(SelectorError, match="at least 0"):
         RouterSelector(l2=l2)
+
+
+def _noisy(count: int, seed: int) -> tuple[list[list[int]], torch.Tensor, list[int]]:
+    """Topics whose best arm is hidden in noise five times as large as what it saves."""
+    inputs, losses = _topics(count, seed)
+    best = losses.argmin(dim=1)
+    noise = torch.randn(losses.shape, generator=torch.Generator().manual_seed(seed + 100))
+    losses = noise.scatter_add(1, best[:, None], torch.full((count, 1), -0.2))
+    return inputs, losses, [int(arm) if arm < 2 else -1 for arm in best]
+
+
+def test_hints_find_what_noise_hides(tiny_lm: Any) -> None:
+    lm = tiny_lm()
+    inputs, losses, hints = _noisy(600, seed=10)
+    fresh, _, best = _noisy(200, seed=11)
+
+    def agreement(calibration: Calibration) -> float:
+        router = RouterSelector().fit(BANK, lm, calibration)
+        choices = [choice.index for choice in router.select_batch(fresh)]
+        return sum(one == other for one, other in zip(choices, best, strict=True)) / len(best)
+
+    hinted, alone = agreement(Calibration(inputs, losses, hints=hints)), agreement(Calibration(inputs, losses))
+    print("AG", hinted, alone)
+    assert hinted > 0.95 > 0.8 > alone
+
+
+def test_losses_overrule_wrong_hints(tiny_lm: Any) -> None:
+    lm = tiny_lm()
+    inputs, losses = _topics(300, seed=12)
+    wrong = [(int(arm) + 1) % 2 for arm in losses.argmin(dim=1)]
+    router = RouterSelector().fit(BANK, lm, Calibration(inputs, losses, hints=wrong))
+    fresh, costs = _topics(200, seed=13)
+    chosen = costs[torch.arange(200), [choice.index for choice in router.select_batch(fresh)]]
+    assert chosen.mean() <= costs.min(dim=1).values.mean() + 0.02
+
+
+def test_a_hint_at_a_prompt_that_is_not_there(tiny_lm: Any) -> None:
+    inputs, losses = _topics(30, seed=14)
+    with pytest.raises(SelectorError, match="hints at prompt 2"):
+        RouterSelector().fit(BANK, tiny_lm(), Calibration(inputs, losses, hints=[0] * 29 + [2]))

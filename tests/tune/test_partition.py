@@ -1,29 +1,38 @@
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 import torch
+from sklearn.cluster import KMeans
 
+import idp
 from idp.errors import TaskError
-from idp.tune.examples import Example
+from idp.reference.exams import EXAMS
+from idp.reference.world import build_world
+from idp.select.features import mean_embeddings
+from idp.tune.atlas import worded
+from idp.tune.examples import Example, encode
 from idp.tune.partition import Partition
 
 
 def topic(token, count):
-    return [Example((1, token, token, token, 5 + i), ((7,),), 0, "t") for i in range(count)]
+    return [Example((1, 5 + i, *(token,) * 12), ((7,),), 0, "t") for i in range(count)]
 
 
-def clusters(lm, examples, k, seed):
+def parts_of(lm, examples, k, seed):
     return Partition.fit(lm, examples, k, seed).assign(lm, examples)
 
 
 def test_finds_topics_without_labels_and_numbers_them_by_size(tiny_lm):
-    found = clusters(tiny_lm(), [*topic(20, 4), *topic(90, 9), *topic(200, 6)], 3, seed=0)
+    found = parts_of(tiny_lm(), [*topic(20, 4), *topic(90, 9), *topic(200, 6)], 3, seed=0)
     assert found == [2] * 4 + [0] * 9 + [1] * 6
 
 
-def test_same_seed_same_clusters(tiny_lm, some_examples):
+def test_same_seed_same_parts_of(tiny_lm, some_examples):
     examples = some_examples(30, kinds="ca")
-    assert clusters(tiny_lm(), examples, 4, 0) == clusters(tiny_lm(), examples, 4, 0)
+    assert parts_of(tiny_lm(), examples, 4, 0) == parts_of(tiny_lm(), examples, 4, 0)
 
 
 def test_new_examples_go_to_the_nearest_centroid(tiny_lm):
@@ -33,39 +42,38 @@ def test_new_examples_go_to_the_nearest_centroid(tiny_lm):
     assert torch.isfinite(parts.centroids).all()
 
 
-def test_equal_contexts_share_a_cluster(tiny_lm, some_examples):
+def test_equal_contexts_share_a_part(tiny_lm, some_examples):
     examples = [*some_examples(10, kinds="a"), *[Example((1,), ((9, 8),), 0, "text")] * 3]
-    assert len(set(clusters(tiny_lm(), examples, 3, 0)[-3:])) == 1
+    assert len(set(parts_of(tiny_lm(), examples, 3, 0)[-3:])) == 1
 
 
 @pytest.mark.parametrize("k", [0, 5])
-def test_an_impossible_number_of_clusters_is_refused(tiny_lm, k):
+def test_an_impossible_number_of_parts_is_refused(tiny_lm, k):
     with pytest.raises(TaskError, match="ask for 1 to 4"):
-        clusters(tiny_lm(), topic(20, 4), k, 0)
+        parts_of(tiny_lm(), topic(20, 4), k, 0)
 
 
-def test_clusters_that_ask_for_the_same_become_one_part(tiny_lm):
-    lm = tiny_lm()
-    examples = [*topic(20, 4), *topic(90, 9), *topic(200, 6)]
-    fine = Partition.fit(lm, examples, 3, seed=0)
-    gradients = torch.tensor([[0.0, 3.0], [1.0, 0.1], [0.0, 0.5]])  # of the topics 90, 200 and 20
-    parts = fine.merged(gradients, 2)
-    assert parts.assign(lm, examples) == [0] * 4 + [0] * 9 + [1] * 6
-    # Only directions count, and the larger part is the first: with 200 and 20 together they outweigh 90.
-    parts = fine.merged(torch.tensor([[0.0, 3.0], [1.0, 0.1], [0.5, 0.0]]), 2)
-    assert parts.assign(lm, examples) == [0] * 4 + [1] * 9 + [0] * 6
+def kinds_of_facts(lm, count):
+    """Questions, goals, stories and passages of the reference world, and what kind of fact each is about."""
+    world = build_world(0)
+    for task in ("easy", "pair", "endings", "last_word"):
+        choose, make = EXAMS[task]
+        rng = random.Random(task)
+        for fact in rng.sample(list(choose(world, "tuning")), count):
+            yield encode(lm, *worded(task, make(world, fact, rng)), group=task), fact.relation
 
 
-@pytest.mark.parametrize(
-    ("gradients", "k", "message"),
-    [
-        (torch.eye(3)[:2], 1, "2 gradients for 3"),
-        (torch.ones(3, 2), 2, "1 different"),
-        (torch.eye(3), 4, "1 to 3"),
-        (torch.eye(3), 0, "1 to 3"),
-    ],
-)
-def test_an_impossible_merger_is_refused(tiny_lm, gradients, k, message):
-    fine = Partition.fit(tiny_lm(), [*topic(20, 4), *topic(90, 9), *topic(200, 6)], 3, seed=0)
-    with pytest.raises(TaskError, match=message):
-        fine.merged(gradients, k)
+def purity(parts, kinds):
+    """The share of examples that are of the commonest kind in their part."""
+    by_part = {part: Counter(kind for own, kind in zip(parts, kinds, strict=True) if own == part) for part in parts}
+    return sum(max(found.values()) for found in by_part.values()) / len(kinds)
+
+
+def test_parts_agree_with_the_kind_of_fact_better_than_clusters_of_embeddings():
+    lm = idp.load("reference")
+    examples, kinds = zip(*kinds_of_facts(lm, 300), strict=True)
+    parts = Partition.fit(lm, examples, 20, seed=0).assign(lm, examples)
+    features = mean_embeddings(lm, [example.context for example in examples])
+    standard = (features - features.mean(0)) / features.std(0)
+    clusters = KMeans(20, n_init=4, random_state=0).fit(standard.numpy()).labels_.tolist()
+    assert purity(parts, kinds) > purity(clusters, kinds) + 0.1

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from idp.tune import states
+from idp.tune.states import context_states
+
+CONTEXTS = [(1, 5, 9), (1, 7), (1, 5, 9, 40, 41), (1, 8, 9), (1, 7)]
+
+
+@pytest.mark.parametrize("tokens", [1, 6, 4096])
+def test_each_context_has_the_middle_layers_state_at_its_last_token(tiny_lm, monkeypatch, tokens):
+    monkeypatch.setattr(states, "_TOKENS_A_BATCH", tokens)
+    lm = tiny_lm()
+    found = context_states(lm, CONTEXTS)
+    for context, state in zip(CONTEXTS, found, strict=True):
+        layers = lm.model(torch.tensor([context]), output_hidden_states=True).hidden_states
+        torch.testing.assert_close(state.float(), layers[len(layers) // 2][0, -1], rtol=1e-4, atol=1e-5)
+    assert found.dtype == torch.float64 and not found.requires_grad
+
+
+def test_the_order_of_the_contexts_does_not_matter(tiny_lm):
+    lm = tiny_lm()
+    turned = context_states(lm, CONTEXTS[::-1]).flip(0)
+    torch.testing.assert_close(turned, context_states(lm, CONTEXTS))
+
+
+def test_no_contexts_no_states(tiny_lm):
+    assert context_states(tiny_lm(), []).shape == (0, tiny_lm().hidden_size)
