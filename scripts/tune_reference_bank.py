@@ -38,6 +38,7 @@ from idp.tune.fitting import cross_fitted_losses, group_mean, with_fitted_select
 from idp.tune.initial import frequent_rows
 from idp.tune.loop import Tuned, tune_prompt
 from idp.tune.losses import example_losses
+from idp.tune.objective import Goal
 from idp.tune.partition import Partition
 
 VARIANTS = ("gptq", "sparse")
@@ -59,6 +60,7 @@ class Recipe:
         batch_size: examples an update.
         lr: peak learning rate of the static prompt.
         lr_part: peak learning rate of the others, which start from it.
+        goal: what all prompts are tuned for; see `Objective`.
         seed: of everything drawn at random.
     """
 
@@ -70,6 +72,7 @@ class Recipe:
     batch_size: int = 32
     lr: float = 0.03
     lr_part: float = 0.02
+    goal: Goal = "blend"
     seed: int = 0
 
 
@@ -99,6 +102,7 @@ class Workshop:
             lr=recipe.lr if static else recipe.lr_part,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
+            goal=recipe.goal,
             checkpoint=self.work / f"{name}.safetensors",
             advance=lambda done: self.progress.advance(bar, done),
         )
@@ -120,7 +124,7 @@ def provenance(recipe: Recipe, tuned: Tuned, init: str, examples: int, steps: in
         "init": init,
         "corpus": CORPUS,
         "examples": examples,
-        "objective": "blend",
+        "objective": recipe.goal,
         "steps": steps,
         "best_step": tuned.best.step,
         "held_out_loss": round(tuned.best.held_out, 4),
@@ -238,6 +242,7 @@ def main(
     lr: Annotated[float, typer.Option(help="Peak learning rate of the static prompt.")] = Recipe.lr,
     lr_part: Annotated[float, typer.Option(help="Peak learning rate of the other prompts.")] = Recipe.lr_part,
     batch_size: Annotated[int, typer.Option(help="Examples an update.")] = Recipe.batch_size,
+    goal: Annotated[Goal, typer.Option(help="What prompts are tuned for.")] = Recipe.goal,
     seed: Annotated[int, typer.Option(help="Seed of items, starts and order.")] = Recipe.seed,
     world_seed: Annotated[int, typer.Option(help="Seed of the world the model was trained on.")] = 0,
     work: Annotated[Path | None, typer.Option(help="Folder of checkpoints and curves; runs/tune/<variant>.")] = None,
@@ -256,6 +261,7 @@ def main(
         batch_size,
         lr,
         lr_part,
+        goal,
         seed,
     )
     try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Goal", "Objective", "batch_loss", "length_groups"]
 
-Goal = Literal["blend", "answer", "choice"]
+Goal = Literal["error", "blend", "answer", "choice"]
 
 TEXT_TOKENS = 96
 TEXT_WEIGHT = 4.0
@@ -38,18 +38,19 @@ class Objective:
 
     With `l_j = log P(option j | prompt, context)`, summed over the option's tokens, and the right option `a`:
 
-        answer = -l_a,    choice = -log softmax(l)_a,    blend = answer + choice.
+        answer = -l_a,    choice = -log softmax(l)_a,    blend = answer + choice,    error = 1 - softmax(l)_a.
 
-    An example with one option has nothing to choose, and `choice` is its `answer`. Running text costs four times the
-    mean loss of its first 96 tokens, whatever the goal; special tokens that begin it are not counted, since the doubled
-    bos of rolling likelihoods is nothing that compression broke.
+    An example with one option has nothing to choose: `choice` is its `answer`, and `error` is `1 - exp(l_a)`, which is
+    what selectors are judged by (`example_losses`); it leaves hopeless examples alone. Of running text the first 96
+    tokens count: four times their mean loss, or for `error` one minus their geometric mean probability. Special tokens
+    that begin it are left out, since the doubled bos of rolling likelihoods is nothing that compression broke.
 
     Where the model allows it, a row is the context and all its options, which do not see each other, behind the keys
     and values of the prompt, and a prompt shared by all rows is computed once; else every option is a plain row.
 
     Args:
         lm: the model; only the prompts get gradients.
-        goal: `blend`, `answer` or `choice`.
+        goal: `error`, `blend`, `answer` or `choice`.
 
     Raises:
         TaskError: an unknown goal.
@@ -111,12 +112,13 @@ class Objective:
         right = table.gather(1, torch.tensor(answers, device=table.device)[:, None])[:, 0]  # (B,)
         weights = [self._answer_weight(*pair) for pair in zip(examples, requests, strict=True)]
         choice = table.logsumexp(1) - right  # (B,), 0 where there is one option
-        return choice - right * right.new_tensor(weights)
+        loss = choice - right * right.new_tensor(weights)  # (B,)
+        return 1 - (-loss).exp() if self.goal == "error" else loss
 
     def _answer_weight(self, example: Example, request: Request) -> float:
         if example.is_text:
-            return TEXT_WEIGHT / len(request.continuations[0])
-        return float(self.goal != "choice" or len(request.continuations) == 1)
+            return (1 if self.goal == "error" else TEXT_WEIGHT) / len(request.continuations[0])
+        return float(self.goal in ("blend", "answer") or len(request.continuations) == 1)
 
     def _packed(self, prompts: Tensor, requests: list[Request]) -> Tensor:
         lm, device, length = self.lm, self.lm.device, prompts.shape[1]
@@ -168,7 +170,7 @@ def batch_loss(lm: LanguageModel, prompts: Tensor, examples: Sequence[Example], 
         lm: the model.
         prompts: `(B, n, d)`, or `(1, n, d)` for one prompt in front of all.
         examples: `B` examples of any lengths.
-        goal: `blend`, `answer` or `choice`.
+        goal: see `Objective`.
 
     Returns:
         `(B,)` in nats, with gradients to `prompts`.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -25,18 +27,20 @@ def expected(lm, prompt, example, goal):
     if example.is_text:
         ids = example.right[1:][:TEXT_TOKENS]  # without the doubled bos
         [scored] = score(store, [Request(example.context, (ids,))], [0], batch_size=1)
-        return -scored.scores[0].loglikelihood / len(ids) * TEXT_WEIGHT
+        nats = -scored.scores[0].loglikelihood / len(ids)
+        return 1 - math.exp(-nats) if goal == "error" else nats * TEXT_WEIGHT
     [scored] = score(store, [example.request], [0], batch_size=1)
     likelihoods = torch.tensor([option.loglikelihood for option in scored.scores])
     answer = -likelihoods[example.answer]
     if len(likelihoods) == 1:
-        return float(answer)
+        return float(1 - (-answer).exp() if goal == "error" else answer)
     choice = -likelihoods.log_softmax(0)[example.answer]
-    return float({"answer": answer, "choice": choice, "blend": answer + choice}[goal])
+    error = 1 - (-choice).exp()
+    return float({"error": error, "answer": answer, "choice": choice, "blend": answer + choice}[goal])
 
 
 @pytest.mark.parametrize("architecture", ["llama", "opt", "gpt2", "bloom"])
-@pytest.mark.parametrize("goal", ["blend", "answer", "choice"])
+@pytest.mark.parametrize("goal", ["error", "blend", "answer", "choice"])
 def test_equals_its_definition(tiny_lm, some_examples, architecture, goal):
     lm, examples = tiny_lm(architecture), some_examples(7)
     prompts = prompts_of(lm, 7)
