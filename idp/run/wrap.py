@@ -10,6 +10,7 @@ from idp.errors import ModelError, SelectorError
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
 from idp.select.base import Selector
+from idp.select.constant import NoneSelector
 from idp.select.registry import get_selector
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def prepare(
 ) -> DynamicPromptModel:
     """Do what `wrap` does for a model that is loaded already; arguments and errors are the same."""
     if bank is None:
-        if selector != "none":
+        if selector != "none" and not isinstance(selector, NoneSelector):
             raise SelectorError("a selector needs a bank to choose from: give bank=..., or selector='none'.")
         return DynamicPromptModel(lm, None, get_selector("none"))
     prompts = bank if isinstance(bank, PromptBank) else PromptBank.load(bank)
@@ -102,14 +103,14 @@ def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageMode
     if not isinstance(made, Selector):
         raise SelectorError(f"a selector is a name or an idp.select.Selector, not {made!r}.")
     if (fitted_on := _bank_of(made)) is not None:
-        if fitted_on.names != bank.names:
+        if [prompt.digest for prompt in fitted_on] != [prompt.digest for prompt in bank]:
             raise SelectorError(f"selector {made.name!r} was fitted on another bank; fit it on this one.")
         return made
-    if isinstance(selector, str) and selector in bank.selectors:
-        return made.load_state(bank.selectors[selector], bank, lm)
+    kept = selector if isinstance(selector, str) else made.name
+    if kept in bank.selectors:
+        return made.load_state(bank.selectors[kept], bank, lm)
     if made.needs == "nothing":
         return made.fit(bank, lm)
-    kept = selector if isinstance(selector, str) else made.name
     raise SelectorError(
         f"selector {kept!r} learns from calibration {made.needs}, and the bank holds no fitted one: fit it with "
         f"selector.fit(bank, lm, calibration) and pass the selector, or keep it with bank.with_selector({kept!r}, "

@@ -5,6 +5,7 @@ import torch
 
 import idp
 from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
 from idp.errors import BankError, ModelError, SelectorError
 from idp.run.wrap import fitted_selector, wrap
 from idp.select.base import Calibration
@@ -109,3 +110,20 @@ def test_ids_of_another_vocabulary_are_refused(tiny_lm, mixed_bank):
     with pytest.raises(ModelError, match="another model's tokenizer"):
         prompted.generate(torch.tensor([[5, lm.vocab_size]]), max_new_tokens=1)
     prompted.generate(torch.tensor([[5, lm.vocab_size - 1]]), max_new_tokens=1)
+
+
+def test_a_selector_that_is_not_fitted_is_taken_from_the_bank_or_needs_none(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    fitted = get_selector("static").fit(bank, lm, _calibration(bank))
+    kept = bank.with_selector("static", fitted.state())
+    prompted = wrap(lm.model, lm.tokenizer, kept, get_selector("static"))
+    assert prompted.selector.select([5, 6]) == fitted.select([5, 6])
+    assert wrap(lm.model, lm.tokenizer, None, get_selector("none")).selector.name == "none"
+
+
+def test_prompts_of_the_same_names_are_not_the_same_bank(tiny_lm):
+    lm = tiny_lm()
+    one, other = (PromptBank([Prompt("a", text=text)]) for text in ("Be brief. ", "Be kind. "))
+    with pytest.raises(SelectorError, match="fitted on another bank"):
+        wrap(lm.model, lm.tokenizer, other, get_selector("random").fit(one, lm))
