@@ -50,6 +50,8 @@ class Bench:
         self.arms = [name for name in arms if self._possible(name)]
         if not self.arms:
             raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
+        if self.uses_bank:
+            _ = self.bank  # a broken one is found before anything is run
 
     def _loaded_lm(self) -> LanguageModel:
         """The compressed model."""
@@ -82,6 +84,11 @@ class Bench:
         bank = PromptBank.load(folder)
         bank.require(self.lm.fingerprint, allow_mismatch=self.settings.allow_mismatch)
         return bank
+
+    @property
+    def uses_bank(self) -> bool:
+        """Whether any arm has prompts to choose from."""
+        return any(SELECTOR_OF.get(name, name) not in ("dense", "none") for name in self.arms)
 
     @property
     def bank_name(self) -> str:
@@ -124,7 +131,8 @@ class Bench:
         """Leave out, with a note, what cannot be run here."""
         if name == "dense":
             return self.dense is not None
-        missing = None if name == "oracle" else self.shop.missing(SELECTOR_OF.get(name, name))
+        selector = SELECTOR_OF.get(name, name)
+        missing = None if selector in ("oracle", "none") else self.shop.missing(selector)
         if missing:
             self.note(f"arm {name!r} is left out: {missing}.")
         return not missing

@@ -54,4 +54,6 @@ def _model(bench: Bench) -> dict[str, object]:
 
 
 def _bank(bench: Bench) -> dict[str, object]:
+    if not bench.uses_bank:
+        return {"name": "none", "prompts": [], "provenance": {}}
     return {"name": bench.bank_name, "prompts": list(bench.bank.names), "provenance": dict(bench.bank.provenance)}

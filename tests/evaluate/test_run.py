@@ -320,6 +320,14 @@ def test_without_a_tuned_bank_the_text_prompts_are_used_and_the_way_to_a_bank_is
     assert any("docs/tuning.md" in note and "--bank" in note for note in evaluation.notes)
 
 
+def test_a_bank_that_no_arm_uses_is_not_opened(settings):
+    evaluation = evaluate(settings(bank="nowhere", arms=("dense", "compressed"), tasks=("atlas_easy",), limit=2))
+    assert tuple(evaluation.arms) == ("dense", "compressed") and evaluation.bank["prompts"] == []
+    assert write_report(evaluation)["report"].exists()
+    with pytest.raises(BankError, match="nowhere"):
+        evaluate(settings(bank="nowhere", arms=("dense", "random"), tasks=("atlas_easy",), limit=2))
+
+
 def test_a_bank_of_another_model_is_refused_unless_asked_for(settings, dense):
     with pytest.raises(BankError, match="made for"):
         evaluate(settings(model=dense))
