@@ -38,7 +38,7 @@ class RouterSelector(Selector):
     the map is then fitted on all.
 
     `W0`, from which the descent also starts, is zero, or where the calibration hints at the prompt that was tuned for
-    each input, a logistic regression on these hints. Single losses are noisy: from zero, with 21 arms and 12,700
+    each input, a logistic regression on these hints. Single losses are noisy: from zero, with 22 arms and 12,700
     questions, the map hardly left the static prompt, though a prompt chosen by its part costs less.
 
     Scores: the softmax, `m + 1` probabilities.
