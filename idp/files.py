@@ -12,7 +12,7 @@ from typing import Any
 
 from idp.errors import OutputError
 
-__all__ = ["atomic_write_bytes", "atomic_write_text", "json_text", "sha256_of", "write_json"]
+__all__ = ["atomic_write_bytes", "atomic_write_text", "json_text", "sha256_of"]
 
 _CHUNK = 1 << 20
 
@@ -64,11 +64,6 @@ def json_text(value: Any) -> str:
         ['{', '  "a": 2,', '  "b": 1', '}']
     """
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as `json_text` with the guarantees of `atomic_write_bytes`."""
-    atomic_write_text(path, json_text(value))
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

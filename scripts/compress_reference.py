@@ -24,9 +24,9 @@ from idp.reference.corpus import epoch_documents
 from idp.reference.world import build_world
 from idp.run.prefix import PrefixStore
 from idp.run.score import Scored, score
+from idp.select.groups import group_means
 from idp.tune.atlas import TASKS, atlas_examples
 from idp.tune.examples import Example
-from idp.tune.fitting import group_mean
 
 REFERENCE = Path(__file__).parent.parent / "idp" / "reference"
 CALIBRATION_EPOCH = 10_000  # worded as no epoch of the training was
@@ -71,8 +71,8 @@ def mean_accuracy(model: Path, items: int, seed: int) -> float:
         PrefixStore(lm, None), [example.request for example in examples], [-1] * len(examples), batch_size=64
     )
     right = [is_right(*pair) for pair in zip(examples, scored, strict=True)]
-    by_task = group_mean(torch.tensor(right, dtype=torch.float64), [example.group for example in examples])
-    return sum(by_task.values()) / len(by_task)
+    by_task = group_means(torch.tensor(right, dtype=torch.float64), [example.group for example in examples])
+    return float(sum(by_task.values()) / len(by_task))
 
 
 def is_right(example: Example, scored: Scored) -> bool:

@@ -32,9 +32,10 @@ from idp.model.loaded import LanguageModel
 from idp.reference.world import World, build_world
 from idp.run.prefix import PrefixStore
 from idp.select.base import Calibration
+from idp.select.groups import group_means
 from idp.tune.atlas import TASKS, atlas_examples
 from idp.tune.examples import Example
-from idp.tune.fitting import cross_fitted_losses, group_mean, with_fitted_selectors
+from idp.tune.fitting import cross_fitted_losses, with_fitted_selectors
 from idp.tune.initial import frequent_rows
 from idp.tune.loop import Tuned, tune_prompt
 from idp.tune.losses import example_losses
@@ -219,7 +220,7 @@ def make_bank(
         costs["own part"] = calibration.require_losses(len(bank)).gather(1, own[:, None])[:, 0]
     groups = calibration.groups or []
     return with_fitted_selectors(bank, lm, calibration, recipe.seed), {
-        name: group_mean(cost, groups) for name, cost in costs.items()
+        name: {task: float(mean) for task, mean in group_means(cost, groups).items()} for name, cost in costs.items()
     }
 
 

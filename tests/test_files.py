@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idp.errors import OutputError
-from idp.files import atomic_write_bytes, atomic_write_text, json_text, sha256_of, write_json
+from idp.files import atomic_write_bytes, atomic_write_text, json_text, sha256_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -111,11 +111,6 @@ def test_json_text_does_not_depend_on_the_order_of_keys() -> None:
 def test_json_text_refuses_what_json_has_no_word_for(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_text({"x": value})
-
-
-def test_write_json_writes_json_text(tmp_path: Path) -> None:
-    write_json(tmp_path / "x.json", {"b": 1, "a": "ü"})
-    assert (tmp_path / "x.json").read_text(encoding="utf-8") == json_text({"b": 1, "a": "ü"})
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])

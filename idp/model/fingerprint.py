@@ -14,7 +14,7 @@ from idp.bank.fingerprint import Fingerprint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "settle"]
 
 _SAMPLED_VALUES = 1 << 18
 """Weights that enter the hash, at most, over all tensors together (with a floor per tensor)."""
@@ -68,7 +68,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def weights_hash(model: PreTrainedModel) -> str:
     """Return the hash of every tensor's name, shape and sampled values."""
-    _settle(model)
+    settle(model)
     state = sorted(model.state_dict().items())
     per_tensor = max(_MIN_VALUES_PER_TENSOR, _SAMPLED_VALUES // max(1, len(state)))
     digest = hashlib.sha256()
@@ -80,7 +80,7 @@ def weights_hash(model: PreTrainedModel) -> str:
 
 
 @torch.no_grad()
-def _settle(model: PreTrainedModel) -> None:
+def settle(model: PreTrainedModel) -> None:
     """Run one token through the model: some quantised ones unpack their weights at the first pass."""
     model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
 

@@ -17,6 +17,7 @@ import torch
 from idp.errors import MissingExtraError, ModelError
 from idp.model.aliases import ModelSpec, resolve
 from idp.model.device import resolve_device, resolve_dtype
+from idp.model.fingerprint import settle
 from idp.model.loaded import LanguageModel
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def load(
         tokenizer = _attempt(spec, "tokenizer", lambda: _load_tokenizer(spec.source))
         model = _attempt(spec, "weights", lambda: _load_model(spec.source, target, kind))
     if quantization_method(config):
-        _unpack(model)
+        settle(model)  # selectors look at the weights before the first pass
     logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
     return LanguageModel(model, tokenizer, spec.name)
 
@@ -121,12 +122,6 @@ def _load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTra
         source, dtype=dtype, use_safetensors=True, trust_remote_code=False, **placement
     )
     return model
-
-
-@torch.no_grad()
-def _unpack(model: PreTrainedModel) -> None:
-    """Run one token: some quantisers unpack their weights in the first pass only, and selectors look before it."""
-    model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device))
 
 
 def _attempt(spec: ModelSpec, what: str, read: Callable[[], T]) -> T:

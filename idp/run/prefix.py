@@ -40,11 +40,6 @@ class Prefix:
         """Number of prompt tokens `n`."""
         return self.layers[0][0].shape[-2]
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of all keys and values in bytes."""
-        return sum(tensor.nbytes for layer in self.layers for tensor in layer)
-
 
 def compile_prefix(lm: LanguageModel, prompt: Prompt) -> Prefix:
     """Run a prompt through the model once and keep its keys and values.

@@ -11,6 +11,7 @@ from torch import Tensor
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
 from idp.select.base import Calibration, Needs, Selection, Selector, pick
+from idp.select.groups import group_means
 
 __all__ = ["NoneSelector", "StaticSelector"]
 
@@ -65,7 +66,8 @@ class StaticSelector(Selector):
     def _fit(self, calibration: Calibration | None) -> None:
         assert calibration is not None  # noqa: S101  (fit has checked it)
         losses = calibration.require_losses(len(self.bank))  # (N, m + 1)
-        self._scores = -_group_mean(losses, calibration.groups)  # (m + 1,)
+        means = group_means(losses, calibration.groups or [""] * len(losses))
+        self._scores = -torch.stack([*means.values()]).mean(dim=0)  # (m + 1,), every group weighs the same
 
     def _state(self) -> SelectorState:
         if self._scores is None:
@@ -77,13 +79,3 @@ class StaticSelector(Selector):
         if scores.shape != (len(self.bank) + 1,):
             raise ValueError(f"scores of shape {tuple(scores.shape)} for a bank of {len(self.bank)}")
         self._scores = scores
-
-
-def _group_mean(losses: Tensor, groups: Sequence[str] | None) -> Tensor:
-    """Average losses `(N, m + 1)` within each group, then over the groups; `(m + 1,)`."""
-    if groups is None:
-        return losses.mean(dim=0)
-    rows: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
-        rows.setdefault(group, []).append(row)
-    return torch.stack([losses[members].mean(dim=0) for members in rows.values()]).mean(dim=0)

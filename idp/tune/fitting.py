@@ -18,7 +18,7 @@ from idp.select.router import RouterSelector
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["FITTED", "cross_fitted_losses", "group_mean", "with_fitted_selectors"]
+__all__ = ["FITTED", "cross_fitted_losses", "with_fitted_selectors"]
 
 FITTED: dict[str, Callable[[int], Selector]] = {
     "static": lambda seed: StaticSelector(),
@@ -73,14 +73,6 @@ def cross_fitted_losses(
             selector = make(seed).fit(bank, lm, rest)
             costs[name][inside] = _cost(selector, [inputs[i] for i in inside], losses[inside])
     return costs | {"oracle": losses.min(dim=1).values}
-
-
-def group_mean(values: Tensor, groups: Sequence[str]) -> dict[str, float]:
-    """Average `(N,)` within each group; the groups in the order in which they first appear."""
-    rows: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
-        rows.setdefault(group, []).append(row)
-    return {group: float(values[members].mean()) for group, members in rows.items()}
 
 
 def _cost(selector: Selector, inputs: Sequence[Sequence[int]], losses: Tensor) -> Tensor:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
+from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import EvalTask, load_tasks
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.select.base import Selection, Selector
 
 ATLAS = ("easy", "hard", "support", "short", "trivia", "pair", "endings", "last_word", "text", "control")
+SOME = ("atlas_easy", "atlas_trivia", "atlas_last_word", "atlas_text", "atlas_control")
 
 
 class Spy(Selector):
@@ -36,6 +39,28 @@ class Spy(Selector):
 @pytest.fixture
 def spy() -> type[Spy]:
     return Spy
+
+
+class Watcher:
+    """An observer that remembers what it was told: stages as `[name, total, advanced]`, and notes."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, total: int | None) -> None:
+        self.stages.append([name, total, 0])
+
+    def advance(self, count: int) -> None:
+        self.stages[-1][2] += count
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture(scope="session")
+def watcher() -> type[Watcher]:
+    return Watcher
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +123,24 @@ def built(tasks: Callable[..., list[EvalTask]]) -> Iterator[Callable[..., list[E
         return loaded
 
     yield make
+
+
+@pytest.fixture(scope="session")
+def tiny(compressed: str, dense: str, bank_folder: str) -> Settings:
+    """Settings of an evaluation that takes seconds; the output folder has to be given."""
+    return Settings(
+        model=compressed,
+        dense=dense,
+        bank=bank_folder,
+        tasks=SOME,
+        limit=6,
+        batch_size=8,
+        device="cpu",
+        dtype="float32",
+        fit_items=12,
+    )
+
+
+@pytest.fixture
+def settings(tiny: Settings, tmp_path: Path) -> Callable[..., Settings]:
+    return lambda **changes: dataclasses.replace(tiny, **{"output_dir": tmp_path / "out", **changes})

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
-import os
-import weakref
 
 import lm_eval
 import pytest
@@ -14,10 +11,8 @@ import idp.evaluate.lm as lm_module
 import idp.evaluate.selectors as selectors_module
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.errors import BankError, ModelError, OutputError, SelectorError, TaskError
 from idp.evaluate import IdpLM, Settings, evaluate, write_report
 from idp.evaluate.arms import ARMS
-from idp.evaluate.bench import Bench
 from idp.evaluate.report import footnotes, interval, p_text, percent, table
 from idp.resources import eval_dir
 
@@ -25,46 +20,11 @@ TASKS = ("atlas_easy", "atlas_trivia", "atlas_last_word", "atlas_text", "atlas_c
 LIMIT = 6
 
 
-class Watcher:
-    def __init__(self):
-        self.stages, self.notes = [], []
-
-    def stage(self, name, total):
-        self.stages.append([name, total, 0])
-
-    def advance(self, count):
-        self.stages[-1][2] += count
-
-    def note(self, message):
-        self.notes.append(message)
-
-
 @pytest.fixture(scope="module")
-def tiny(compressed, dense, bank_folder):
-    """Settings of an evaluation that takes seconds; the output folder has to be given."""
-    return Settings(
-        model=compressed,
-        dense=dense,
-        bank=bank_folder,
-        tasks=TASKS,
-        limit=LIMIT,
-        batch_size=8,
-        device="cpu",
-        dtype="float32",
-        fit_items=12,
-    )
-
-
-@pytest.fixture
-def settings(tiny, tmp_path):
-    return lambda **changes: dataclasses.replace(tiny, **{"output_dir": tmp_path / "out", **changes})
-
-
-@pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
+def whole(tiny, tmp_path_factory, watcher):
     """One evaluation of all arms, with its files and what the observer saw."""
     folder = tmp_path_factory.mktemp("whole")
-    watcher = Watcher()
+    watcher = watcher()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IDP_CACHE", str(folder / "cache"))
         evaluation = evaluate(dataclasses.replace(tiny, output_dir=folder / "out"), watcher)
@@ -200,30 +160,6 @@ def test_the_results_name_their_samples(whole, results):
     assert sorted(named) == sorted(path.name for path in whole[1]["samples"].glob("samples_*"))
 
 
-def test_arms_without_prompts_have_the_whole_context(settings):
-    bench = Bench(settings(arms=("dense", "compressed", "random")), Watcher())
-    whole_context = bench.lm.max_length
-    assert [bench.arm_model(name).max_length for name in ("dense", "compressed")] == [whole_context] * 2
-    assert bench.arm_model("random").max_length < whole_context
-
-
-def test_the_dense_model_is_loaded_last_and_given_back(settings, tmp_path):
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "config.json").write_text("{}")
-    watcher = Watcher()
-    with pytest.raises(ModelError):
-        evaluate(settings(model=str(broken)), watcher)
-    assert "loading the dense model" not in [name for name, _, _ in watcher.stages]
-    bench = Bench(settings(arms=("dense", "random")), watcher)
-    dense = weakref.ref(bench.dense.model)
-    bench.release("random")
-    assert dense() is not None
-    bench.release("dense")
-    gc.collect()
-    assert dense() is None
-
-
 def test_every_file_is_named_and_the_report_can_be_read(whole):
     evaluation, files, _ = whole
     assert sorted(files) == ["report", "results", "samples"]
@@ -288,83 +224,6 @@ def test_answers_of_another_model_in_the_folder_are_not_taken(settings, dense):
     assert one.arms["compressed"].values != other.arms["compressed"].values
 
 
-def test_without_the_dense_model_gaps_are_not_stated(settings):
-    evaluation = evaluate(settings(dense=None, tasks=("atlas_easy",)))
-    assert "dense" not in evaluation.arms and evaluation.gaps == {}
-    assert any("--dense" in note for note in evaluation.notes)
-    assert {row[2] for row in table(evaluation)[1]} == {"no dense"}
-    results = json.loads(write_report(evaluation)["results"].read_text())
-    assert results["idp"]["gap_recovered"] == {}
-    assert results["idp"]["notes"] == evaluation.notes
-
-
-def test_a_dense_model_that_was_asked_for_must_load(settings, tmp_path):
-    with pytest.raises(ModelError, match="no folder"):
-        evaluate(settings(dense=str(tmp_path / "none" / "x")))
-    assert "dense" not in evaluate(settings(dense="none", arms=("dense", "compressed"), tasks=("atlas_easy",))).arms
-
-
-def test_no_fit_leaves_out_what_learns_from_answers_and_says_so(settings, monkeypatch):
-    monkeypatch.setattr(selectors_module, "calibrate", lambda *a, **k: pytest.fail("answers were looked at"))
-    evaluation = evaluate(settings(fit=False, tasks=("atlas_easy",)))
-    assert tuple(evaluation.arms) == ("dense", "compressed", "random", "attention", "attention-calibrated", "oracle")
-    for arm in ("static", "router"):
-        assert any(repr(arm) in note and "--no-fit" in note for note in evaluation.notes)
-    assert evaluation.main_arm.name == "attention-calibrated"  # the last that is a method, which the oracle is not
-    assert evaluation.detectable is None
-
-
-def test_without_a_tuned_bank_the_text_prompts_are_used_and_the_way_to_a_bank_is_told(settings):
-    evaluation = evaluate(settings(bank=None, arms=("compressed", "random"), tasks=("atlas_easy",), limit=2))
-    assert evaluation.bank["name"] == "text" and len(evaluation.bank["prompts"]) >= 24
-    assert any("docs/tuning.md" in note and "--bank" in note for note in evaluation.notes)
-
-
-def test_a_bank_that_no_arm_uses_is_not_opened(settings):
-    evaluation = evaluate(settings(bank="nowhere", arms=("dense", "compressed"), tasks=("atlas_easy",), limit=2))
-    assert tuple(evaluation.arms) == ("dense", "compressed") and evaluation.bank["prompts"] == []
-    assert write_report(evaluation)["report"].exists()
-    with pytest.raises(BankError, match="nowhere"):
-        evaluate(settings(bank="nowhere", arms=("dense", "random"), tasks=("atlas_easy",), limit=2))
-
-
-def test_a_bank_of_another_model_is_refused_unless_asked_for(settings, dense):
-    with pytest.raises(BankError, match="made for"):
-        evaluate(settings(model=dense))
-    evaluation = evaluate(settings(model=dense, allow_mismatch=True, arms=("random",), tasks=("atlas_easy",)))
-    assert evaluation.arms["random"].mean is not None
-
-
-@pytest.mark.parametrize(
-    "change, error, message",
-    [
-        ({"model": "refrence"}, ModelError, "Did you mean"),
-        ({"tasks": ("atlas_esay",)}, TaskError, "Did you mean"),
-        ({"arms": ("ruoter",)}, TaskError, "Did you mean"),
-        ({"arms": ()}, TaskError, "no arm"),
-        ({"arms": ("attention:calibrate=bogus",)}, SelectorError, "bogus"),
-        ({"bank": "/none/there"}, BankError, "/none/there"),
-    ],
-)
-def test_bad_settings_are_found_before_anything_is_computed(settings, monkeypatch, change, error, message):
-    monkeypatch.setattr(lm_module, "score", lambda *a, **k: pytest.fail("computed"))
-    with pytest.raises(error, match=message):
-        evaluate(settings(**change))
-
-
-def test_an_output_folder_that_is_a_file_is_named(settings, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="output-dir"):
-        evaluate(settings(output_dir=tmp_path / "file"))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_output_folder_is_named(settings, tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="output-dir"):
-        evaluate(settings(output_dir=tmp_path / "out"))
-
-
 def test_a_prompt_that_leaves_no_room_is_one_clear_line(settings, compressed, tmp_path):
     long = PromptBank([Prompt("long", text="Once upon a time there was a small town. " * 200)])
     folder = long.save(tmp_path / "long")
@@ -397,17 +256,6 @@ def test_the_words_for_numbers():
 def test_the_suites_file_is_what_settings_default_to():
     assert set(Settings().tasks) <= set(yaml.safe_load((eval_dir() / "suites.yaml").read_text())["suites"])
     assert Settings().arms == ARMS
-
-
-def test_no_arm_left_is_an_error_and_says_why(settings):
-    with pytest.raises(TaskError, match="no arm is left.*--no-fit"):
-        evaluate(settings(fit=False, arms=("static", "router"), tasks=("atlas_easy",)))
-
-
-def test_without_a_training_split_what_learns_is_left_out_and_the_rest_is_reported(settings):
-    evaluation = evaluate(settings(tasks=("atlas_control",), arms=("compressed", "attention-calibrated", "router")))
-    assert tuple(evaluation.arms) == ("compressed",)
-    assert any("router" in note and "training split" in note for note in evaluation.notes)
 
 
 def test_all_windows_of_a_running_text_share_one_prompt(settings, monkeypatch):

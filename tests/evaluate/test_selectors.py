@@ -14,17 +14,6 @@ from idp.select.registry import get_selector
 SPECS = ("none", "random", "attention", "static", "attention:calibrate=center", "router")
 
 
-class Watcher(Silent):
-    def __init__(self):
-        self.notes, self.stages = [], []
-
-    def note(self, message):
-        self.notes.append(message)
-
-    def stage(self, name, total):
-        self.stages.append(name)
-
-
 @pytest.fixture
 def shop(lm, bank, tasks):
     def make(prompts=None, names=("easy", "pair"), observer=None, **settings):
@@ -46,10 +35,10 @@ def test_every_selector_of_the_table_can_be_made(shop):
         assert len(choices(made.make(spec))) == 35
 
 
-def test_what_was_fitted_is_kept_and_chosen_by_again(shop, monkeypatch):
-    watcher = Watcher()
+def test_what_was_fitted_is_kept_and_chosen_by_again(shop, monkeypatch, watcher):
+    watcher = watcher()
     first = {spec: choices(shop(observer=watcher).make(spec)) for spec in SPECS[3:]}
-    assert "fitting selectors" in watcher.stages
+    assert "fitting selectors" in [name for name, *_ in watcher.stages]
     monkeypatch.setattr(module, "calibrate", lambda *a, **k: pytest.fail("fitted again"))
     assert {spec: choices(shop().make(spec)) for spec in SPECS[3:]} == first
 
@@ -93,10 +82,10 @@ def test_a_broken_cache_costs_time_only(shop):
     assert choices(shop().make("router")) == expected
 
 
-def test_a_cache_that_cannot_be_written_to_is_a_note(shop, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_to_is_a_note(shop, tmp_path, monkeypatch, watcher):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("IDP_CACHE", str(tmp_path / "file"))
-    watcher = Watcher()
+    watcher = watcher()
     assert len(choices(shop(observer=watcher).make("router"))) == 35
     assert any("not kept" in note for note in watcher.notes)
 

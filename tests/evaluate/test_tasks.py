@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from idp.errors import TaskError
-from idp.evaluate.tasks import expand, load_tasks, suites
+from idp.evaluate.tasks import _judged, expand, load_tasks, suites
 
 
 def test_suites_are_replaced_by_their_tasks_in_order_and_once():
@@ -57,3 +57,12 @@ def test_each_task_is_judged_by_its_metric_and_counts_as_it_should():
         "pair": 0.5,
         **dict.fromkeys(("short", "trivia", "last_word", "text")),
     }
+
+
+@pytest.mark.parametrize("change", [{"multiple_input": 1}, {"higher_is_better": lambda: {"acc_mutual_info": True}}])
+def test_options_with_contexts_of_their_own_are_refused(tasks, change):
+    task = tasks("easy")[0].task
+    for name, value in change.items():
+        setattr(task, name, value)
+    with pytest.raises(TaskError, match="'mine' is not supported"):
+        _judged("mine", task)

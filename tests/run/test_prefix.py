@@ -41,7 +41,6 @@ def test_prefix_has_the_models_shapes(tiny_lm, mixed_bank):
     assert prefix.length == 5
     assert len(prefix.layers) == 2
     assert prefix.layers[0][0].shape == (2, 5, 8)
-    assert prefix.nbytes == 2 * 2 * 2 * 5 * 8 * 4
 
 
 def test_other_prompts_do_not_change_a_prefix(tiny_lm, mixed_bank):

@@ -8,7 +8,7 @@ from idp.bank.prompt import Prompt
 from idp.errors import TaskError
 from idp.select.base import Calibration
 from idp.select.registry import get_selector
-from idp.tune.fitting import FITTED, cross_fitted_losses, group_mean, with_fitted_selectors
+from idp.tune.fitting import FITTED, cross_fitted_losses, with_fitted_selectors
 
 
 @pytest.fixture
@@ -71,8 +71,3 @@ def test_no_input_is_chosen_for_by_a_selector_that_saw_it(bank, lm, copies):
 def test_an_impossible_number_of_folds_is_refused(bank, lm, calibration, folds):
     with pytest.raises(TaskError, match="folds"):
         cross_fitted_losses(bank, lm, calibration, folds=folds)
-
-
-def test_group_means():
-    means = group_mean(torch.tensor([1.0, 2.0, 3.0]), ["x", "y", "x"])
-    assert list(means.items()) == [("x", 2.0), ("y", 2.0)]
