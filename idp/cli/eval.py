@@ -22,12 +22,9 @@ from idp.cli.options import (
     split_names,
 )
 from idp.cli.quiet import hush
-from idp.errors import OutputError
 
 if TYPE_CHECKING:
     from idp.evaluate.evaluation import Evaluation
-
-ANSWERS = "answers.sqlite"
 
 
 @guarded(interrupted=RESUMABLE)
@@ -81,11 +78,9 @@ def eval_command(
     from idp.model.aliases import resolve
 
     name = resolve(model).name  # first of all: it is quick, and a wrong name should not cost the wait for torch
-    folder = output_dir or default_folder(name)
-    if fresh:
-        forget(folder)
     evaluation = _evaluate(
         debug,
+        fresh,
         model=model,
         dense=dense,
         bank=bank,
@@ -96,7 +91,7 @@ def eval_command(
         device=device,
         dtype=dtype,
         seed=seed,
-        output_dir=folder,
+        output_dir=output_dir or default_folder(name),
         fit=not no_fit,
         fit_items=fit_items,
         allow_mismatch=allow_mismatch,
@@ -119,20 +114,7 @@ def default_folder(model: str) -> Path:
     return Path("idp-results") / (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
 
 
-def forget(folder: Path) -> None:
-    """Delete the answers that earlier runs left.
-
-    Raises:
-        OutputError: the file cannot be deleted.
-    """
-    for file in folder.glob(f"{ANSWERS}*"):  # SQLite's journal too
-        try:
-            file.unlink()
-        except OSError as error:
-            raise OutputError(f"cannot delete {file}: {error.strerror}. Choose another --output-dir.") from error
-
-
-def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:
+def _evaluate(debug: bool, fresh: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:
     """Evaluate with progress on stderr; importing what it takes is the first stage."""
     from idp.cli.progress import progress
 
@@ -140,7 +122,10 @@ def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> E
         observer.stage("starting", None)
         from idp.evaluate import Settings, evaluate
         from idp.evaluate.arms import ARMS
+        from idp.evaluate.memo import forget
 
+        if fresh:
+            forget(options["output_dir"])
         return evaluate(Settings(arms=arms or ARMS, **options), observer)
 
 

@@ -95,6 +95,10 @@ def _prompted(
 
     spec = resolve(model)
     observer.stage(f"loading {spec.name}", None)
+    from idp.select.registry import get_selector
+
+    if selector is not None:
+        get_selector(selector)  # a wrong name should not cost the wait for the model
     from idp.model.load import load
     from idp.run.wrap import prepare
 

@@ -11,7 +11,7 @@ from idp.bank.text import text_bank
 from idp.errors import IdpError, OutputError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.lm import Encodings, IdpLM
-from idp.evaluate.memo import Memo
+from idp.evaluate.memo import ANSWERS, Memo
 from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
 from idp.evaluate.selectors import SelectorShop
 from idp.evaluate.settings import Observer, Settings
@@ -23,7 +23,7 @@ from idp.select.base import Selector
 
 TUNED_BANK_HINT = (
     "no tuned bank is known for this model, so the general text bank is used. A tuned bank usually gives back more: "
-    "docs/tuning.md shows how to make one with idp.tune, a page of Python, and --bank FOLDER uses it."
+    "idp.tune makes one in a page of Python (docs/tuning.md in the source of idp), and --bank FOLDER uses it."
 )
 
 
@@ -150,7 +150,7 @@ class Bench:
     def _wrapped(self, lm: LanguageModel, bank: PromptBank | None, selector: str | Selector) -> IdpLM:
         # Answers of another version of the code, or of another precision, are not reused.
         scope = repr((idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type))
-        memo = Memo(self.settings.output_dir / "answers.sqlite", scope)
+        memo = Memo(self.settings.output_dir / ANSWERS, scope)
         settings = self.settings
         return IdpLM(
             lm,

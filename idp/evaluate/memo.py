@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from idp.errors import OutputError
 
+ANSWERS = "answers.sqlite"
+"""The file of an evaluation's answers in its output folder."""
+
 
 class Answer(NamedTuple):
     """A computed value (anything JSON can hold) and the seconds it took on its own share of a batch."""
@@ -54,7 +57,7 @@ class Memo:
         try:
             rows = [self._db.execute(select, (self._digest(key),)).fetchone() for key in keys]
         except sqlite3.Error as error:
-            raise OutputError(f"cannot read the answers kept so far: {error}. Delete answers.sqlite.") from error
+            raise OutputError(f"cannot read the answers kept so far: {error}. Delete {ANSWERS}.") from error
         return [_answer(*row) if row else None for row in rows]
 
     def put(self, answers: Iterable[tuple[Any, Any, float]]) -> None:
@@ -80,3 +83,16 @@ def _answer(value: str, seconds: float) -> Answer | None:
         return Answer(json.loads(value), seconds)
     except ValueError:
         return None
+
+
+def forget(folder: Path) -> None:
+    """Delete the answers that earlier runs left.
+
+    Raises:
+        OutputError: the file cannot be deleted.
+    """
+    for file in folder.glob(f"{ANSWERS}*"):  # SQLite's journal too
+        try:
+            file.unlink()
+        except OSError as error:
+            raise OutputError(f"cannot delete {file}: {error.strerror}. Choose another --output-dir.") from error

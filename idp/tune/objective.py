@@ -22,7 +22,7 @@ from idp.tune.examples import Example
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Goal", "Objective", "batch_loss", "length_groups"]
+__all__ = ["Goal", "Objective", "length_groups"]
 
 Goal = Literal["error", "blend", "answer", "choice"]
 
@@ -161,32 +161,6 @@ class Objective:
             logits_to_keep=layout.tail,
         )  # (R, K, V)
         return _option_likelihoods(logits, layout)
-
-
-def batch_loss(lm: LanguageModel, prompts: Tensor, examples: Sequence[Example], goal: Goal = "blend") -> Tensor:
-    """Compute the tuning loss of each example under its own prompt; see `Objective`.
-
-    Args:
-        lm: the model.
-        prompts: `(B, n, d)`, or `(1, n, d)` for one prompt in front of all.
-        examples: `B` examples of any lengths.
-        goal: see `Objective`.
-
-    Returns:
-        `(B,)` in nats, with gradients to `prompts`.
-
-    Example:
-        >>> batch_loss(lm, torch.zeros(2, 16, lm.hidden_size), examples[:2]).shape  # doctest: +SKIP
-        torch.Size([2])
-    """
-    objective = Objective(lm, goal)
-    groups = length_groups(examples)
-    parts = [
-        objective.losses(prompts if len(prompts) == 1 else prompts[group], [examples[i] for i in group])
-        for group in groups
-    ]
-    order = torch.tensor([i for group in groups for i in group])
-    return torch.cat(parts)[order.argsort().to(parts[0].device)]  # (B,)
 
 
 def length_groups(examples: Sequence[Example]) -> list[list[int]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from idp.cli.eval import default_folder, default_tasks, forget
+from idp.cli.eval import default_folder, default_tasks
 
 Run = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -217,11 +217,3 @@ def test_default_tasks(model: str, tasks: str) -> None:
 )
 def test_default_folder(model: str, name: str) -> None:
     assert default_folder(model) == Path("idp-results") / name
-
-
-def test_forget_takes_the_answers_only(tmp_path: Path) -> None:
-    for name in ("answers.sqlite", "answers.sqlite-journal", "results.json"):
-        (tmp_path / name).touch()
-    forget(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
-    forget(tmp_path / "missing")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idp.errors import OutputError
-from idp.evaluate.memo import Answer, Memo
+from idp.evaluate.memo import ANSWERS, Answer, Memo, forget
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -122,3 +122,11 @@ def test_a_locked_file_is_an_error_and_not_a_wrong_answer(tmp_path):
     other.rollback()
     other.close()
     memo.close()
+
+
+def test_forget_takes_the_answers_only(tmp_path):
+    for name in (ANSWERS, f"{ANSWERS}-journal", "results.json"):
+        (tmp_path / name).touch()
+    forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    forget(tmp_path / "missing")

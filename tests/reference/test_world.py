@@ -27,7 +27,7 @@ def test_the_whole_world_has_the_shares_too():
     facts = build_world(0).facts
     counts = Counter(fact.split for fact in facts)
     assert all(abs(counts[split] / len(facts) - share) < 0.01 for split, share in SHARES.items())
-    assert len(facts) > 15_000
+    assert len(facts) == 29_972
 
 
 def test_same_seed_same_world_and_another_seed_another():

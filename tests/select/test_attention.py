@@ -115,7 +115,7 @@ def test_attention_sums_to_one(tiny_lm: Any, architecture: str) -> None:
     lm = tiny_lm(architecture)
     layer = LayerZero(lm)
     keys = _prompt_keys(layer, [lm.embed_prompt(prompt) for prompt in _bank()])
-    start, members = next(iter(keys.starts.items()))
+    start, _ = next(iter(keys.starts.items()))
     seen = layer.project(lm.embed(torch.tensor([[5, 6, 7]])), torch.arange(start, start + 3)[None])
     counted = torch.ones(1, 3, dtype=torch.bool)
     # The input itself is scored as if it were a prompt that only its last token sees whole.
@@ -123,7 +123,6 @@ def test_attention_sums_to_one(tiny_lm: Any, architecture: str) -> None:
     attended = _attended(lm, _bank(), [5, 6, 7], start, architecture in ROTARY)  # (H, 3, N + 3)
     to_input = attended[..., sum(LENGTHS) :].sum(dim=-1).mean()
     assert float(mass.sum() + to_input) == pytest.approx(1.0, abs=1e-5)
-    assert members
 
 
 def test_ratios_within_a_prompt_are_those_of_the_prompt_alone(tiny_lm: Any) -> None:

@@ -42,7 +42,7 @@ def test_the_bank_keeps_selectors_that_can_be_loaded(bank, lm, calibration, tmp_
     )
     kept = PromptBank.load(fitted.save(tmp_path))
     for name, state in kept.selectors.items():
-        selector = get_selector(name.split("-")[0]).load_state(state, kept, lm)
+        selector = get_selector(name).load_state(state, kept, lm)
         assert len(selector.select_batch([[1, 20, 20], [1, 200, 200]])) == 2
     router = get_selector("router").load_state(kept.selectors["router"], kept, lm)
     assert [choice.index for choice in router.select_batch([[1, 20, 20, 9], [1, 200, 200, 9]])] == [0, 1]

@@ -11,7 +11,7 @@ from idp.run.prefix import PrefixStore
 from idp.run.score import score
 from idp.tune.examples import Example
 from idp.tune.losses import example_losses
-from idp.tune.objective import batch_loss
+from idp.tune.objective import Objective
 
 
 @pytest.fixture
@@ -34,7 +34,10 @@ def test_agrees_with_the_differentiable_objective(tiny_lm, some_examples, bank):
     lm, soft = tiny_lm(), bank["soft"].embedding
     choices, answers = some_examples(4, kinds="c"), some_examples(4, kinds="a")
     store = PrefixStore(lm, bank)
-    of_choices, of_answers = batch_loss(lm, soft[None], choices, "choice"), batch_loss(lm, soft[None], answers)
+    of_choices, of_answers = (
+        Objective(lm, "choice").losses(soft[None], choices),
+        Objective(lm).losses(soft[None], answers),
+    )
     expected = {"choices": 1 - (-of_choices).exp(), "answers": 1 - (-of_answers).exp()}
     close = {"atol": 1e-4, "rtol": 1e-4}
     torch.testing.assert_close(example_losses(store, choices)[:, 0].float(), expected["choices"], **close)

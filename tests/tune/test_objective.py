@@ -14,7 +14,7 @@ from idp.run.packing import Request
 from idp.run.prefix import PrefixStore
 from idp.run.score import score
 from idp.tune.examples import Example
-from idp.tune.objective import TEXT_TOKENS, TEXT_WEIGHT, Objective, batch_loss, length_groups
+from idp.tune.objective import TEXT_TOKENS, TEXT_WEIGHT, Objective, length_groups
 
 
 def prompts_of(lm, count, length=3, seed=0):
@@ -44,7 +44,7 @@ def expected(lm, prompt, example, goal):
 def test_equals_its_definition(tiny_lm, some_examples, architecture, goal):
     lm, examples = tiny_lm(architecture), some_examples(7)
     prompts = prompts_of(lm, 7)
-    losses = batch_loss(lm, prompts, examples, goal)
+    losses = Objective(lm, goal).losses(prompts, examples)
     wanted = [expected(lm, *pair, goal) for pair in zip(prompts, examples, strict=True)]
     assert losses.shape == (7,)
     torch.testing.assert_close(losses, torch.tensor(wanted), atol=2e-4, rtol=1e-4)
@@ -85,16 +85,16 @@ def test_one_shared_prompt_equals_the_same_prompt_in_every_row(tiny_lm, some_exa
 def test_gradient_is_the_slope_of_the_loss(tiny_lm, some_examples):
     lm, examples = tiny_lm(), some_examples(3)
     prompts = prompts_of(lm, 1).requires_grad_()
-    batch_loss(lm, prompts, examples).sum().backward()
+    Objective(lm).losses(prompts, examples).sum().backward()
     direction = prompts.grad / prompts.grad.norm()
     with torch.no_grad():
-        up, down = (batch_loss(lm, prompts + s * 1e-2 * direction, examples).sum() for s in (1, -1))
+        up, down = (Objective(lm).losses(prompts + s * 1e-2 * direction, examples).sum() for s in (1, -1))
     assert float((up - down) / 2e-2) == pytest.approx(float(prompts.grad.norm()), rel=2e-2)
 
 
 def test_the_model_gets_no_gradients(tiny_lm, some_examples):
     lm = tiny_lm()
-    batch_loss(lm, prompts_of(lm, 1).requires_grad_(), some_examples(2)).sum().backward()
+    Objective(lm).losses(prompts_of(lm, 1).requires_grad_(), some_examples(2)).sum().backward()
     assert all(parameter.grad is None for parameter in lm.model.parameters())
 
 
@@ -103,7 +103,7 @@ def test_running_text_is_cut_and_its_doubled_bos_not_counted(tiny_lm):
     ids = tuple(3 + i % 300 for i in range(150))
     long, cut = Example((1,), ((1, *ids),), 0, "text"), Example((1,), (ids[:TEXT_TOKENS],), 0, "text")
     prompts = prompts_of(lm, 1)
-    torch.testing.assert_close(batch_loss(lm, prompts, [long]), batch_loss(lm, prompts, [cut]))
+    torch.testing.assert_close(Objective(lm).losses(prompts, [long]), Objective(lm).losses(prompts, [cut]))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -128,4 +128,4 @@ def test_unknown_goal_names_the_near_miss(tiny_lm):
 def test_prompt_that_leaves_no_room_is_refused(tiny_lm, some_examples):
     lm = tiny_lm(max_position_embeddings=16)
     with pytest.raises(PromptTooLongError, match="holds 16"):
-        batch_loss(lm, prompts_of(lm, 1, length=14), some_examples(1))
+        Objective(lm).losses(prompts_of(lm, 1, length=14), some_examples(1))
