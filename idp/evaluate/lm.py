@@ -35,7 +35,7 @@ from idp.select.base import Selection, Selector
 
 log = logging.getLogger(__name__)
 
-ROW_TOKENS = 512
+ROW_TOKENS = 256
 """Most tokens that the options of one row have together, unless one alone has more."""
 
 Tokens = tuple[int, ...]

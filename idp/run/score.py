@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from idp.errors import IdpError, ModelError, PromptTooLongError, TaskError
 from idp.run.forward import attention_window, call_model, takes_4d_masks
-from idp.run.packing import Layout, Request, causal_option_mask, lay_out
+from idp.run.packing import Layout, Request, causal_option_mask, lay_out, too_unequal
 from idp.run.prefix import assemble
 from idp.run.uncached import positions_of, prompted_embeds
 
@@ -171,9 +172,18 @@ def _one_by_one(number: int, request: Request, choice: int) -> list[_Job]:
 
 def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[_Job]]:
     """Cut the jobs into batches of similar length, the longest first, so that running out of memory comes early."""
-    order = sorted(jobs, key=lambda job: (-job.request.packed_length, len(job.request.context), job.number, job.first))
-    for begin in range(0, len(order), batch_size):
-        yield order[begin : begin + batch_size]
+    batch: list[_Job] = []
+    for job in sorted(
+        jobs, key=lambda job: (-job.request.packed_length, len(job.request.context), job.number, job.first)
+    ):
+        if len(batch) == batch_size or (
+            batch and too_unequal(batch[0].request.packed_length, job.request.packed_length)
+        ):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
 
 
 @torch.no_grad()
@@ -229,8 +239,7 @@ def _gather(logits: Tensor, layout: Layout, lm: LanguageModel) -> list[Score]:
             indices[part].to(logits.device) for indices in (layout.rows, layout.columns, layout.targets, layout.owners)
         )
         picked = logits[rows, columns].float()  # (N, V)
-        chosen = picked.gather(-1, targets[:, None])[:, 0]  # (N,)
-        total.index_add_(0, owners, (chosen - picked.logsumexp(-1)).double())
+        total.index_add_(0, owners, -cross_entropy(picked, targets, reduction="none").double())
         misses.index_add_(0, owners, (picked.argmax(-1) != targets).long())
     if torch.isnan(total).any():
         raise ModelError(

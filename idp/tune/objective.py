@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from idp.errors import PromptTooLongError, TaskError, suggest
 from idp.run.forward import attention_window, call_model
-from idp.run.packing import Layout, Request, causal_option_mask, lay_out
+from idp.run.packing import Layout, Request, causal_option_mask, lay_out, too_unequal
 from idp.run.prefix import PrefixStore
 from idp.run.score import packs_options
 from idp.run.uncached import positions_of
@@ -29,8 +29,6 @@ Goal = Literal["error", "blend", "answer", "choice"]
 TEXT_TOKENS = 96
 TEXT_WEIGHT = 4.0
 """A page's mean loss per token weighs about as much as the few tokens of an answer."""
-
-_SLACK = 1.4
 
 
 class Objective:
@@ -181,7 +179,7 @@ def length_groups(examples: Sequence[Example]) -> list[list[int]]:
     groups: list[list[int]] = []
     for i in sorted(range(len(examples)), key=lambda i: (examples[i].is_text, lengths[i], i)):
         first = groups[-1][0] if groups else None
-        if first is None or examples[i].is_text != examples[first].is_text or lengths[i] > _SLACK * lengths[first] + 8:
+        if first is None or examples[i].is_text != examples[first].is_text or too_unequal(lengths[i], lengths[first]):
             groups.append([])
         groups[-1].append(i)
     return groups
