@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -99,7 +99,7 @@ class IdpLM(HFLM):
         self._selections: dict[str | Tokens, Selection] = {}
         self._choice_of: dict[Tokens, int] = {}
 
-    @property
+    @cached_property  # lm-eval and we ask for it with every request
     def max_length(self) -> int:
         """Context length in tokens that is left beside the longest prompt of the bank."""
         bank, store = self.prompted.bank, self.prompted.store

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idp.evaluate.arms import run_arm
+from idp.evaluate.arms import ArmResult, run_arm
 from idp.evaluate.bench import Bench
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.settings import Observer, Settings, Silent
+from idp.evaluate.tasks import templates_compiled_once
 
 
 def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation:
@@ -30,14 +31,19 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
         0.74
     """
     bench = Bench(settings, observer or Silent())
-    results = {}
-    for name in bench.arms:
-        lm = bench.arm_model(name)
-        bench.observer.stage(name, bench.items())
-        results[name] = run_arm(name, lm, bench.tasks, settings.limit)
-        del lm
-        bench.release(name)
+    with templates_compiled_once():
+        results = {name: _run(bench, name) for name in bench.arms}
     return Evaluation(settings, _model(bench), _bank(bench), tuple(bench.tasks), results, bench.notes)
+
+
+def _run(bench: Bench, name: str) -> ArmResult:
+    """Run one arm, and give its model back before the next is loaded."""
+    lm = bench.arm_model(name)
+    bench.observer.stage(name, bench.items())
+    result = run_arm(name, lm, bench.tasks, bench.settings.limit)
+    del lm
+    bench.release(name)
+    return result
 
 
 def _model(bench: Bench) -> dict[str, object]:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from lm_eval import utils
 
 from idp.errors import TaskError
-from idp.evaluate.tasks import _judged, expand, load_tasks, suites
+from idp.evaluate.tasks import _judged, expand, load_tasks, suites, templates_compiled_once
 
 
 def test_suites_are_replaced_by_their_tasks_in_order_and_once():
@@ -66,3 +67,12 @@ def test_options_with_contexts_of_their_own_are_refused(tasks, change):
         setattr(task, name, value)
     with pytest.raises(TaskError, match="'mine' is not supported"):
         _judged("mine", task)
+
+
+def test_a_template_is_compiled_once_and_rendered_for_every_item():
+    plain = utils.env.from_string
+    with templates_compiled_once():
+        assert [utils.apply_template("{{n}} + 1", {"n": n}) for n in (1, 2)] == ["1 + 1", "2 + 1"]
+        assert utils.env.from_string("{{n}} + 1") is utils.env.from_string("{{n}} + 1")
+    assert utils.env.from_string == plain
+    assert utils.env.from_string("{{n}}") is not utils.env.from_string("{{n}}")
