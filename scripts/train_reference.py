@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from idp.errors import IdpError
 from idp.model.device import resolve_device
 from idp.reference.corpus import epoch_documents
 from idp.reference.tokenizer import train_tokenizer
@@ -204,7 +205,10 @@ def main(
     ] = False,
 ) -> None:
     """Train, resume if there is a checkpoint, and save model and tokenizer."""
-    where = resolve_device(device)
+    try:
+        where = resolve_device(device)
+    except IdpError as error:
+        raise typer.BadParameter(str(error)) from error
     work.mkdir(parents=True, exist_ok=True)
     world = build_world(seed, scale)
     tokenizer = train_tokenizer(epoch_documents(world, TOKENIZER_EPOCH, seed))

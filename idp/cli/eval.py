@@ -80,7 +80,6 @@ def eval_command(
     name = resolve(model).name  # first of all: it is quick, and a wrong name should not cost the wait for torch
     evaluation = _evaluate(
         debug,
-        fresh,
         model=model,
         dense=dense,
         bank=bank,
@@ -95,6 +94,7 @@ def eval_command(
         fit=not no_fit,
         fit_items=fit_items,
         allow_mismatch=allow_mismatch,
+        fresh=fresh,
     )
     (_print_json if json else _print_report)(evaluation)
 
@@ -114,7 +114,7 @@ def default_folder(model: str) -> Path:
     return Path("idp-results") / (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
 
 
-def _evaluate(debug: bool, fresh: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:
+def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:
     """Evaluate with progress on stderr; importing what it takes is the first stage."""
     from idp.cli.progress import progress
 
@@ -122,10 +122,7 @@ def _evaluate(debug: bool, fresh: bool, *, arms: tuple[str, ...] | None, **optio
         observer.stage("starting", None)
         from idp.evaluate import Settings, evaluate
         from idp.evaluate.arms import ARMS
-        from idp.evaluate.memo import forget
 
-        if fresh:
-            forget(options["output_dir"])
         return evaluate(Settings(arms=arms or ARMS, **options), observer)
 
 

@@ -94,11 +94,11 @@ def _prompted(
     from idp.model.aliases import resolve
 
     spec = resolve(model)
-    observer.stage(f"loading {spec.name}", None)
     from idp.select.registry import get_selector
 
     if selector is not None:
         get_selector(selector)  # a wrong name should not cost the wait for the model
+    observer.stage(f"loading {spec.name}", None)
     from idp.model.load import load
     from idp.run.wrap import prepare
 

@@ -11,7 +11,7 @@ from idp.bank.text import text_bank
 from idp.errors import IdpError, OutputError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.lm import Encodings, IdpLM
-from idp.evaluate.memo import ANSWERS, Memo
+from idp.evaluate.memo import ANSWERS, Memo, forget
 from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
 from idp.evaluate.selectors import SelectorShop
 from idp.evaluate.settings import Observer, Settings
@@ -52,6 +52,8 @@ class Bench:
             raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
         if self.uses_bank:
             _ = self.bank  # a broken one is found before anything is run
+        if settings.fresh:
+            forget(settings.output_dir)  # last: a mistyped option should not cost hours of answers
 
     def _loaded_lm(self) -> LanguageModel:
         """The compressed model."""

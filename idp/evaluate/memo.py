@@ -91,8 +91,8 @@ def forget(folder: Path) -> None:
     Raises:
         OutputError: the file cannot be deleted.
     """
-    for file in folder.glob(f"{ANSWERS}*"):  # SQLite's journal too
+    for file in (folder / f"{ANSWERS}{suffix}" for suffix in ("", "-journal", "-wal", "-shm")):  # SQLite's own names
         try:
-            file.unlink()
+            file.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot delete {file}: {error.strerror}. Choose another --output-dir.") from error

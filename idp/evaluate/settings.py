@@ -28,6 +28,7 @@ class Settings:
         fit: whether selectors that the bank holds no state of may learn from training splits.
         fit_items: how many training items they learn from.
         allow_mismatch: whether a bank made for another model may be used.
+        fresh: whether the answers of earlier runs are deleted first.
     """
 
     model: str = "reference"
@@ -44,6 +45,7 @@ class Settings:
     fit: bool = True
     fit_items: int = 400
     allow_mismatch: bool = False
+    fresh: bool = False
 
 
 class Observer(Protocol):

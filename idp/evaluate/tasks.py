@@ -72,13 +72,16 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def templates_compiled_once() -> Iterator[None]:
-    """Let lm-eval keep its templates: it compiles them anew for every item, half a minute in an evaluation of ours."""
-    env = utils.env
-    vars(env)["from_string"] = lru_cache(env.from_string)
+    """Let lm-eval's global environment keep its templates: it compiles them anew for every item, which takes long."""
+    own = vars(utils.env)
+    if "from_string" in own:  # an evaluation around this one has seen to it
+        yield
+        return
+    own["from_string"] = lru_cache(utils.env.from_string)
     try:
         yield
     finally:
-        del vars(env)["from_string"]
+        own.pop("from_string", None)
 
 
 def expand(names: Iterable[str]) -> list[str]:

@@ -135,7 +135,7 @@ def _add_predictions(lists: _Lists, request: Request, tail: int) -> None:
 
 
 def too_unequal(longest: int, shortest: int) -> bool:
-    """Whether rows of these lengths would pad more in one batch than a batch of its own costs.
+    """Whether rows of these lengths should not share a batch: the shorter would be mostly padding (a rule of thumb).
 
     Example:
         >>> too_unequal(30, 20), too_unequal(400, 70)

@@ -19,11 +19,14 @@ def group_means(values: Tensor, groups: Sequence[str]) -> dict[str, Tensor]:
     Returns:
         For each group a mean `(...)`.
 
+    Raises:
+        ValueError: not as many groups as rows.
+
     Example:
         >>> group_means(torch.tensor([1.0, 3.0, 5.0]), ["a", "b", "a"])
         {'a': tensor(3.), 'b': tensor(3.)}
     """
     rows: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
+    for row, group in zip(range(len(values)), groups, strict=True):
         rows.setdefault(group, []).append(row)
     return {group: values[members].mean(dim=0) for group, members in rows.items()}

@@ -164,6 +164,8 @@ def test_fresh_forgets_answers(idp_command: Run, options: list[object], tmp_path
     what = ["--limit", 2, "--tasks", "atlas_easy", "--arms", "compressed"]
     assert idp_command("eval", *options, *what).exit_code == 0
     first = answers(tmp_path / "out")
+    assert idp_command("eval", *options, *what, "--arms", "nosuch", "--fresh").exit_code != 0
+    assert answers(tmp_path / "out") == first  # a mistyped option costs nothing
     assert idp_command("eval", *options, *what, "--fresh").exit_code == 0
     second = answers(tmp_path / "out")
     assert first.keys() == second.keys()

@@ -125,8 +125,8 @@ def test_a_locked_file_is_an_error_and_not_a_wrong_answer(tmp_path):
 
 
 def test_forget_takes_the_answers_only(tmp_path):
-    for name in (ANSWERS, f"{ANSWERS}-journal", "results.json"):
+    for name in (ANSWERS, f"{ANSWERS}-journal", f"{ANSWERS}.bak", "results.json"):
         (tmp_path / name).touch()
     forget(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{ANSWERS}.bak", "results.json"]
     forget(tmp_path / "missing")
