@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import idp
 from idp.bank.bank import PromptBank
 from idp.errors import BankError, IdpError
 from idp.evaluate.calibration import calibrate, training_examples, usable
@@ -87,7 +88,7 @@ class SelectorShop:
     def _folder(self) -> Path:
         settings = self._settings
         parts = [self.lm.fingerprint, *(p.digest for p in self.bank), sorted(t.name for t in self._tasks)]
-        parts += [settings.fit_items, settings.seed, settings.fit]
+        parts += [settings.fit_items, settings.seed, settings.fit, idp.__version__]
         return cache_dir() / "selectors" / hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
     @property
