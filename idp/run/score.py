@@ -172,13 +172,11 @@ def _one_by_one(number: int, request: Request, choice: int) -> list[_Job]:
 
 def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[_Job]]:
     """Cut the jobs into batches of similar length, the longest first, so that running out of memory comes early."""
+    order = sorted(jobs, key=lambda job: (-job.request.packed_length, len(job.request.context), job.number, job.first))
     batch: list[_Job] = []
-    for job in sorted(
-        jobs, key=lambda job: (-job.request.packed_length, len(job.request.context), job.number, job.first)
-    ):
-        if len(batch) == batch_size or (
-            batch and too_unequal(batch[0].request.packed_length, job.request.packed_length)
-        ):
+    for job in order:
+        is_full = len(batch) == batch_size
+        if is_full or (batch and too_unequal(batch[0].request.packed_length, job.request.packed_length)):
             yield batch
             batch = []
         batch.append(job)

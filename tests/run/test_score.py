@@ -126,6 +126,22 @@ def test_order_progress_and_emptiness(tiny_lm, mixed_bank):
     assert score(store, [], [], batch_size=4) == []
 
 
+def test_a_long_row_does_not_make_the_short_ones_long(tiny_lm, monkeypatch):
+    sizes = []
+
+    def recorded(requests, pad_token_id):
+        sizes.append([request.packed_length for request in requests])
+        return lay_out(requests, pad_token_id)
+
+    store = PrefixStore(tiny_lm(), None)
+    score(store, [Request((5,), ((7,),))], [-1], batch_size=1)  # finds out how the model can be run
+    lay_out = score_module.lay_out
+    monkeypatch.setattr(score_module, "lay_out", recorded)
+    requests = [Request((5,) * n, ((7,),)) for n in (4, 60, 5, 6, 58, 7)]
+    score(store, requests, [-1] * 6, batch_size=3)
+    assert sizes == [[60, 58], [7, 6, 5], [4]]
+
+
 def test_large_vocabularies_are_read_in_pieces(tiny_lm, mixed_bank, monkeypatch):
     store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))
     requests = [Request((5, n), ((7, 8, 9), (10,))) for n in range(5, 10)]
