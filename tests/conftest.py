@@ -129,6 +129,8 @@ def _config(architecture: str, vocab_size: int, overrides: dict[str, Any]) -> Pr
         "qwen3": grouped | {"head_dim": 8},
         "gemma2": grouped | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 256},
         "phi3": grouped,
+        "cohere": grouped,
+        "granite": grouped | {"logits_scaling": 8.0},
         "gpt_neox": decoder,
         "opt": {
             "hidden_size": 32,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class LanguageModel:
         model: any causal language model of `transformers`.
         tokenizer: its tokenizer.
         name: what to call it in messages and results.
+        traits: what was found out about the model by trying, so that it is tried only once.
 
     Raises:
         ModelError: the model has no input embeddings, so no prompt can be put in front of a text.
@@ -49,6 +50,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
+    traits: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check that prompts can be embedded, and freeze the model."""
@@ -91,8 +93,8 @@ class LanguageModel:
     def max_length(self) -> int:
         """Context length in tokens: prompt, input and what is generated have to fit into it together."""
         config = self.model.config.get_text_config()
-        for field in _LENGTH_FIELDS:
-            length = getattr(config, field, None)
+        for name in _LENGTH_FIELDS:
+            length = getattr(config, name, None)
             if isinstance(length, int) and length > 0:
                 return length
         declared = self.tokenizer.model_max_length

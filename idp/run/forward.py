@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from idp.model.loaded import LanguageModel
 
-__all__ = ["attention_window", "call_model", "takes_4d_masks"]
+__all__ = ["attention_window", "call_model", "takes_4d_masks", "understood"]
 
 _OPTIONAL = ("position_ids", "logits_to_keep")
 _WINDOW_FIELDS = ("sliding_window", "attention_chunk_size", "window_size")
@@ -29,10 +31,14 @@ def call_model(lm: LanguageModel, **arguments: Any) -> Tensor:
     Returns:
         Logits `(B, K, V)`, `K` as `logits_to_keep` says (all positions when that is absent or 0).
     """
-    known = _parameters(type(lm.model).forward)
-    understood = {name: value for name, value in arguments.items() if name not in _OPTIONAL or name in known}
-    logits: Tensor = lm.model(**understood).logits
+    logits: Tensor = lm.model(**understood(lm.model, arguments)).logits
     return logits[:, -arguments.get("logits_to_keep", 0) :]
+
+
+def understood(module: nn.Module, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without those that this module's `forward` has no parameter for."""
+    known = _parameters(type(module).forward)
+    return {name: value for name, value in arguments.items() if name not in _OPTIONAL or name in known}
 
 
 @lru_cache

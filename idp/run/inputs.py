@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idp.errors import ModelError
 
-__all__ = ["Inputs", "pad_left", "read_inputs"]
+__all__ = ["Inputs", "pad_left", "pad_right", "read_inputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,3 +101,9 @@ def pad_left(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, 
     ids = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], dtype=torch.long)
     return ids, mask
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Make one batch of rows of token ids, padded behind their ends: ids and mask, `(B, T)` each."""
+    ids, mask = pad_left([row[::-1] for row in rows], pad_token_id)
+    return ids.flip(-1), mask.flip(-1)

@@ -45,9 +45,10 @@ class Layout:
         input_ids: `(B, Q)`.
         segments: `(B, Q)`: -1 padding, 0 context, `i + 1` option `i`.
         positions: `(B, Q)`, counted from the first context token; 0 at padding.
-        tail: number `K` of last columns whose logits are needed.
-        rows: `(N,)` row of each token to be predicted.
-        columns: `(N,)` its predicting column, counted within the last `K`.
+        tail: number `K` of last columns in which all predicting positions lie.
+        rows: `(P,)` row of each predicting position: of every row the end of its context, then its options' tokens.
+        columns: `(P,)` its column, counted within the last `K`.
+        sources: `(N,)` for each token to be predicted, which of the `P` positions predicts it.
         targets: `(N,)` its id.
         owners: `(N,)` the option it belongs to, counted over the whole batch.
         num_options: options in the batch.
@@ -59,6 +60,7 @@ class Layout:
     tail: int
     rows: Tensor
     columns: Tensor
+    sources: Tensor
     targets: Tensor
     owners: Tensor
     num_options: int
@@ -73,6 +75,7 @@ class _Lists:
     positions: list[list[int]] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     num_options: int = 0
@@ -121,14 +124,16 @@ def _add_row(lists: _Lists, request: Request, gap: int, pad_token_id: int) -> No
 
 def _add_predictions(lists: _Lists, request: Request, tail: int) -> None:
     row = len(lists.input_ids) - 1
+    shared = len(lists.rows)  # the end of the context, which predicts the first token of every option
     behind = tail - (request.packed_length - len(request.context))  # first column behind the context
-    last_of_context = behind - 1
+    lists.columns.extend(range(behind - 1, tail))
+    lists.rows.extend([row] * (tail - behind + 1))
+    following = shared + 1
     for owner, option in enumerate(request.continuations, start=lists.num_options):
         if option:
-            lists.columns.append(last_of_context)
-            lists.columns.extend(range(behind, behind + len(option) - 1))
-            behind += len(option) - 1
-        lists.rows.extend([row] * len(option))
+            lists.sources.append(shared)
+            lists.sources.extend(range(following, following + len(option) - 1))
+            following += len(option) - 1
         lists.targets.extend(option)
         lists.owners.extend([owner] * len(option))
     lists.num_options += len(request.continuations)

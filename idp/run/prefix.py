@@ -126,7 +126,6 @@ class PrefixStore:
         self.bank = bank
         self._prefixes: dict[int, Prefix] = {}
         self._embeddings: dict[int, Tensor] = {}
-        self.packs: bool | None = None  # whether options may share a row; found out by the first call of `score`
 
     def __len__(self) -> int:
         """Number of prompts, "no prompt" not counted."""

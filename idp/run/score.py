@@ -1,36 +1,30 @@
 """Log-likelihoods of continuations, each request under its own prompt.
 
 The context of a question is read once for all its options, and the prompt not at all: it is there as cached keys and
-values. See `idp.run.packing` for the layout of a row.
+values. See `idp.run.packing` for the layout of a row, and `idp.run.passes` for the ways to run a batch.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from idp.errors import IdpError, ModelError, PromptTooLongError, TaskError
-from idp.run.forward import attention_window, call_model, takes_4d_masks
-from idp.run.packing import Layout, Request, causal_option_mask, lay_out, too_unequal
-from idp.run.prefix import assemble
-from idp.run.uncached import positions_of, prompted_embeds
+from idp.errors import ModelError, PromptTooLongError, TaskError
+from idp.run.batching import BatchSize, run_batches
+from idp.run.forward import attention_window
+from idp.run.packing import Layout, Request, lay_out
+from idp.run.passes import Job
+from idp.run.readout import readout
+from idp.run.ways import PASSES, Way, way_of
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
     from idp.run.prefix import PrefixStore
 
-__all__ = ["Request", "Score", "Scored", "score"]
-
-log = logging.getLogger(__name__)
-
-_MAX_LOGITS = 2**24  # logits turned into log-probabilities at once: 64 MB in fp32
+__all__ = ["Request", "Score", "Scored", "score", "score_prompts"]
 
 
 class Score(NamedTuple):
@@ -57,38 +51,26 @@ class Scored(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One row to run: a whole request, or one option of it where options cannot share a row."""
-
-    number: int  # of the request it belongs to
-    first: int  # which option of that request is its first
-    request: Request
-    choice: int
-
-
 def score(
     store: PrefixStore,
     requests: Sequence[Request],
     choices: Sequence[int],
     *,
-    batch_size: int,
+    batch_size: int | BatchSize | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Scored]:
     """Score the continuations of every request under the prompt chosen for it.
 
     `log P(c_1..c_L | P, context) = sum_t log softmax(logits_{t-1})[c_t]`, where `logits_0` are those of the last
-    context token. All options of a request are scored under the same prompt.
-
-    Where the model allows it, a row holds the context and all options of a request, under a mask in which options
-    do not see each other; a model that takes no such mask (ALiBi), and a request longer than a sliding attention
-    window, is run as one plain row per option, with the same result.
+    context token. All options of a request are scored under the same prompt, and behind one reading of the context
+    where the model allows it (`way_of`). Logits are computed for the positions that predict a continuation, no others.
 
     Args:
         store: the model and its prompts.
         requests: what to score, in any order: they are sorted by length into batches.
         choices: for each request the index of its prompt, -1 for none; they may be mixed.
-        batch_size: rows run at once.
+        batch_size: rows run at once; None finds a size. A batch that does not fit into memory is halved and run again.
+            Pass a `BatchSize` to keep what was found for later calls.
         advance: called with the number of requests just finished, for a progress bar.
 
     Returns:
@@ -98,41 +80,88 @@ def score(
         TaskError: an empty context, an unequal number of choices, or a batch size below 1.
         PromptTooLongError: prompt, context and an option do not fit into the model's context.
         SelectorError: a choice is not in the bank.
-        ModelError: the model computed NaN.
+        ModelError: the model computed NaN, or a single row does not fit into memory.
 
     Example:
         >>> request = Request(context=(1, 17, 4), continuations=((9,), (5, 6)))  # doctest: +SKIP
-        >>> score(store, [request], [-1], batch_size=8)[0].scores[0].loglikelihood  # doctest: +SKIP
+        >>> score(store, [request], [-1])[0].scores[0].loglikelihood  # doctest: +SKIP
         -3.21
     """
-    _check(store, requests, choices, batch_size)
-    if not requests:
-        return []
-    packed, single = _jobs(store, requests, choices)
-    found: list[list[Score]] = [[Score(0.0, True)] * len(request.continuations) for request in requests]
-    seconds = [0.0] * len(requests)
-    open_rows = [0] * len(requests)
-    for job in packed + single:
-        open_rows[job.number] += 1
-    for jobs, run in ((packed, _run_packed), (single, _run_plain)):
-        for batch in _batches(jobs, batch_size):
-            begun = time.perf_counter()
-            scores = _score_batch(store, batch, run)
-            share = (time.perf_counter() - begun) / len(batch)
-            for job, row in zip(batch, scores, strict=True):
-                found[job.number][job.first : job.first + len(row)] = row
-                seconds[job.number] += share
-                open_rows[job.number] -= 1
-            if advance is not None:
-                advance(len({job.number for job in batch if open_rows[job.number] == 0}))
-    return [Scored(tuple(scores), spent) for scores, spent in zip(found, seconds, strict=True)]
+    size = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size)
+    _check(store, requests, choices)
+    board = _Board(requests, advance)
+    for way, jobs in _jobs(store, requests, choices).items():
+
+        def run(batch: list[Job], way: Way = way) -> list[list[Score]]:
+            return _score_batch(store, batch, way)
+
+        for batch in run_batches(jobs, _length, run, size, store.lm.device):
+            board.enter(*batch)
+    return board.answers()
 
 
-def _check(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int], batch_size: int) -> None:
+def score_prompts(
+    store: PrefixStore,
+    requests: Sequence[Request],
+    *,
+    batch_size: int | BatchSize | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> list[list[Scored]]:
+    """Score the continuations of every request under every prompt, and under none.
+
+    A prompt changes every key and value behind it, so prompts cannot share a reading of the context: what is shared is
+    the context between options, and the prompt, computed once, between all requests. The rows of a batch have the same
+    prompt, so that none is padded to a longer one.
+
+    Args:
+        store: the model and its `m` prompts.
+        requests: what to score.
+        batch_size: as for `score`.
+        advance: called with the number of requests just finished under one prompt, `N (m + 1)` in all.
+
+    Returns:
+        For each request `m + 1` answers, in the order of the bank, the last without a prompt.
+
+    Raises:
+        IdpError: as for `score`.
+
+    Example:
+        >>> len(score_prompts(PrefixStore(lm, bank), [request])[0]) == len(bank) + 1  # doctest: +SKIP
+        True
+    """
+    size = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size)
+    arms = [
+        score(store, requests, [arm] * len(requests), batch_size=size, advance=advance)
+        for arm in (*range(len(store)), -1)
+    ]
+    return [list(row) for row in zip(*arms, strict=True)]
+
+
+class _Board:
+    """Where the scores of all options are entered, batch by batch."""
+
+    def __init__(self, requests: Sequence[Request], advance: Callable[[int], None] | None) -> None:
+        self._scores = [[Score(0.0, True)] * len(request.continuations) for request in requests]
+        self._seconds = [0.0] * len(requests)
+        self._missing = [max(1, len(request.continuations)) for request in requests]
+        self._advance = advance or (lambda count: None)
+
+    def enter(self, jobs: list[Job], scores: list[list[Score]], seconds: float) -> None:
+        finished = 0
+        for job, row in zip(jobs, scores, strict=True):
+            self._scores[job.number][job.first : job.first + len(row)] = row
+            self._seconds[job.number] += seconds / len(jobs)
+            self._missing[job.number] -= max(1, len(row))
+            finished += self._missing[job.number] == 0
+        self._advance(finished)
+
+    def answers(self) -> list[Scored]:
+        return [Scored(tuple(scores), spent) for scores, spent in zip(self._scores, self._seconds, strict=True)]
+
+
+def _check(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int]) -> None:
     if len(choices) != len(requests):
         raise TaskError(f"{len(requests)} requests were given with {len(choices)} choices of a prompt; give one each.")
-    if batch_size < 1:
-        raise TaskError(f"a batch size of {batch_size} is not possible; give 1 or more.")
     lengths = {choice: store.length(choice) for choice in set(choices)}
     limit = store.lm.max_length
     for row, (request, choice) in enumerate(zip(requests, choices, strict=True)):
@@ -147,98 +176,67 @@ def _check(store: PrefixStore, requests: Sequence[Request], choices: Sequence[in
             )
 
 
-def _jobs(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int]) -> tuple[list[_Job], list[_Job]]:
-    """Split the requests into rows that hold all their options, and rows of one option each."""
-    reach = (attention_window(store.lm) or store.lm.max_length) if packs_options(store) else 0
-    packed: list[_Job] = []
-    single: list[_Job] = []
+def _jobs(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int]) -> dict[Way, list[Job]]:
+    """Make the rows, those that hold all options of a request and those of one option each, the longest first."""
+    way = way_of(store.lm)
+    reach = _reach(store.lm, way)
+    jobs: dict[Way, list[Job]] = {way: [], "plain": []}
     for number, (request, choice) in enumerate(zip(requests, choices, strict=True)):
         if store.length(choice) + request.span <= reach:
-            packed.append(_Job(number, 0, request, choice))
+            jobs[way].append(Job(number, 0, request, choice))
         else:
-            single.extend(_one_by_one(number, request, choice))
-    return packed, single
+            jobs["plain"].extend(_one_by_one(number, request, choice))
+    for rows in jobs.values():
+        rows.sort(key=lambda job: (-_length(job), len(job.request.context), job.number, job.first))
+    return jobs
 
 
-def _one_by_one(number: int, request: Request, choice: int) -> list[_Job]:
+def _reach(lm: LanguageModel, way: Way) -> int:
+    """How long prompt, context and option may be for options to share a context.
+
+    Over a sliding window they may not, nor behind copies where a window would count padding between them.
+    """
+    window = attention_window(lm)
+    if way == "plain" or (way == "expanded" and window is not None):
+        return 0
+    return window or lm.max_length
+
+
+def _one_by_one(number: int, request: Request, choice: int) -> list[Job]:
     """Make a job of each option; a request without any is a job too, so that it is counted as done."""
     if not request.continuations:
-        return [_Job(number, 0, request, choice)]
+        return [Job(number, 0, request, choice)]
     return [
-        _Job(number, first, Request(request.context, (option,)), choice)
+        Job(number, first, Request(request.context, (option,)), choice)
         for first, option in enumerate(request.continuations)
     ]
 
 
-def _batches(jobs: list[_Job], batch_size: int) -> Iterator[list[_Job]]:
-    """Cut the jobs into batches of similar length, the longest first, so that running out of memory comes early."""
-    order = sorted(jobs, key=lambda job: (-job.request.packed_length, len(job.request.context), job.number, job.first))
-    batch: list[_Job] = []
-    for job in order:
-        is_full = len(batch) == batch_size
-        if is_full or (batch and too_unequal(batch[0].request.packed_length, job.request.packed_length)):
-            yield batch
-            batch = []
-        batch.append(job)
-    if batch:
-        yield batch
+def _length(job: Job) -> int:
+    return job.request.packed_length
 
 
 @torch.no_grad()
-def _score_batch(
-    store: PrefixStore, batch: list[_Job], run: Callable[[PrefixStore, list[_Job], Layout], Tensor]
-) -> list[list[Score]]:
+def _score_batch(store: PrefixStore, batch: list[Job], way: Way) -> list[list[Score]]:
     """Run one batch; returns the scores of each row's options."""
     layout = lay_out([job.request for job in batch], store.lm.pad_token_id)
-    flat = _gather(run(store, batch, layout), layout, store.lm)
-    ends = iter(flat)
-    return [[next(ends) for _ in job.request.continuations] for job in batch]
+    flat = iter(_read(PASSES[way](store, batch, layout), layout, store.lm))
+    return [[next(flat) for _ in job.request.continuations] for job in batch]
 
 
-def _run_packed(store: PrefixStore, batch: list[_Job], layout: Layout) -> Tensor:
-    """Logits `(B, K, V)` of rows of packed options behind cached prompts."""
-    lm, device = store.lm, store.lm.device
-    cache, prefix_mask = assemble([store[job.choice] for job in batch])
-    lengths = torch.tensor([store.length(job.choice) for job in batch])[:, None]  # (B, 1)
-    return call_model(
-        lm,
-        input_ids=layout.input_ids.to(device),
-        attention_mask=causal_option_mask(layout.segments.to(device), prefix_mask.to(device), lm.dtype),
-        position_ids=(layout.positions + lengths).to(device),
-        past_key_values=cache,
-        use_cache=cache is not None,
-        logits_to_keep=layout.tail,
-    )
-
-
-def _run_plain(store: PrefixStore, batch: list[_Job], layout: Layout) -> Tensor:
-    """Logits `(B, K, V)` of rows of one option each, prompt and all computed as plain input."""
-    options = [job.request.continuations[0] if job.request.continuations else () for job in batch]
-    inputs = [[*job.request.context, *option[:-1]] for job, option in zip(batch, options, strict=True)]
-    embeds, mask = prompted_embeds(store, [job.choice for job in batch], inputs)
-    return call_model(
-        store.lm,
-        inputs_embeds=embeds,
-        attention_mask=mask,
-        position_ids=positions_of(mask),
-        use_cache=False,
-        logits_to_keep=layout.tail,
-    )
-
-
-def _gather(logits: Tensor, layout: Layout, lm: LanguageModel) -> list[Score]:
-    """Read the scores of all options of a batch off its logits `(B, K, V)`."""
-    total = torch.zeros(layout.num_options, dtype=torch.float64, device=logits.device)
-    misses = torch.zeros(layout.num_options, dtype=torch.long, device=logits.device)
-    step = max(1, _MAX_LOGITS // logits.shape[-1])
-    for begin in range(0, len(layout.targets), step):
-        part = slice(begin, begin + step)
-        rows, columns, targets, owners = (
-            indices[part].to(logits.device) for indices in (layout.rows, layout.columns, layout.targets, layout.owners)
-        )
-        picked = logits[rows, columns].float()  # (N, V)
-        total.index_add_(0, owners, -cross_entropy(picked, targets, reduction="none").double())
-        misses.index_add_(0, owners, (picked.argmax(-1) != targets).long())
+def _read(states: Tensor, layout: Layout, lm: LanguageModel) -> list[Score]:
+    """Read the scores of all options of a batch off the states `(P, d)` that predict their tokens."""
+    device = states.device
+    sources, targets, owners = (tensor.to(device) for tensor in (layout.sources, layout.targets, layout.owners))
+    total = torch.zeros(layout.num_options, dtype=torch.float64, device=device)
+    misses = torch.zeros(layout.num_options, dtype=torch.long, device=device)
+    for part, logits in readout(lm).logits(states):  # (p, V)
+        here = ((sources >= part.start) & (sources < part.stop)).nonzero()[:, 0]
+        rows, wanted = sources[here] - part.start, targets[here]
+        chosen = logits[rows, wanted]  # (n,) before the next line overwrites them
+        best, norms = _best_and_norm(logits)
+        total.index_add_(0, owners[here], (chosen - norms[rows]).double())
+        misses.index_add_(0, owners[here], (best[rows] != wanted).long())
     if torch.isnan(total).any():
         raise ModelError(
             f"{lm.name} computed NaN instead of probabilities: its weights are damaged or overflow in {lm.dtype}. "
@@ -247,29 +245,7 @@ def _gather(logits: Tensor, layout: Layout, lm: LanguageModel) -> list[Score]:
     return [Score(value, miss == 0) for value, miss in zip(total.tolist(), misses.tolist(), strict=True)]
 
 
-def packs_options(store: PrefixStore) -> bool:
-    """Whether several options may share a row: tried once on a request of four tokens, not assumed.
-
-    A model may take the mask and yet not obey it (a recurrent layer, a local attention of its own), so its answer
-    is compared with plain rows.
-    """
-    if store.packs is None:
-        store.packs = takes_4d_masks(store.lm) and _packing_is_exact(store)
-        if not store.packs:
-            log.info("%s takes no mask for each query: options are scored in rows of their own", store.lm.name)
-    return store.packs
-
-
-def _packing_is_exact(store: PrefixStore) -> bool:
-    last = store.lm.model.config.get_text_config().vocab_size - 1
-    a, b, c, d = (min(token, last) for token in (3, 7, 11, 5))
-    request = Request((a, b), ((c, d), (d, c)))
-    choice = 0 if len(store) else -1
-    tolerance = 1e-3 if store.lm.dtype in (torch.float32, torch.float64) else 0.5
-    expected = [row[0].loglikelihood for row in _score_batch(store, _one_by_one(0, request, choice), _run_plain)]
-    try:
-        got = [s.loglikelihood for s in _score_batch(store, [_Job(0, 0, request, choice)], _run_packed)[0]]
-    except (IdpError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        log.debug("packed rows failed", exc_info=error)
-        return False
-    return all(abs(one - other) <= tolerance for one, other in zip(expected, got, strict=True))
+def _best_and_norm(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The first choice and the log of the softmax's denominator of each row: `(p, V)`, overwritten, to `(p,)` twice."""
+    highest, best = logits.max(-1)
+    return best, logits.sub_(highest[:, None]).exp_().sum(-1).log_() + highest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from idp.run.score import Scored, score
+from idp.run.score import Scored, score_prompts
 from idp.tune.examples import Example
 
 if TYPE_CHECKING:
@@ -49,14 +49,9 @@ def example_losses(
         >>> example_losses(PrefixStore(lm, bank), examples).shape  # doctest: +SKIP
         torch.Size([500, 10])
     """
-    requests = [example.request for example in examples]
-    losses = torch.empty(len(examples), len(store) + 1, dtype=torch.float64)  # (N, m + 1)
-    for arm in [*range(len(store)), -1]:
-        scored = score(store, requests, [arm] * len(requests), batch_size=batch_size, advance=advance)
-        losses[:, arm] = torch.tensor(
-            [_loss(*pair) for pair in zip(examples, scored, strict=True)], dtype=torch.float64
-        )
-    return losses
+    table = score_prompts(store, [example.request for example in examples], batch_size=batch_size, advance=advance)
+    losses = [[_loss(example, scored) for scored in row] for example, row in zip(examples, table, strict=True)]
+    return torch.tensor(losses, dtype=torch.float64).reshape(len(examples), len(store) + 1)  # (N, m + 1)
 
 
 def _loss(example: Example, scored: Scored) -> float:

@@ -14,9 +14,8 @@ from transformers import DynamicCache
 from idp.errors import PromptTooLongError, TaskError, suggest
 from idp.run.forward import attention_window, call_model
 from idp.run.packing import Layout, Request, causal_option_mask, lay_out, too_unequal
-from idp.run.prefix import PrefixStore
-from idp.run.score import packs_options
 from idp.run.uncached import positions_of
+from idp.run.ways import way_of
 from idp.tune.examples import Example
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ class Objective:
         self.lm = lm
         self.goal = goal
         self._special = frozenset(lm.tokenizer.all_special_ids)
-        packs = packs_options(PrefixStore(lm, None))
-        self._reach = (attention_window(lm) or lm.max_length) if packs else 0
+        self._reach = (attention_window(lm) or lm.max_length) if way_of(lm) == "packed" else 0
 
     def losses(self, prompts: Tensor, examples: Sequence[Example]) -> Tensor:
         """Compute the loss of each example.
@@ -209,9 +207,8 @@ def _prefill(lm: LanguageModel, prompts: Tensor, rows: int) -> DynamicCache:
 
 def _option_likelihoods(logits: Tensor, layout: Layout) -> Tensor:
     """Sum the log-probabilities of each option's tokens: logits `(B, K, V)` to `(options,)`."""
-    rows, columns, targets, owners = (
-        indices.to(logits.device) for indices in (layout.rows, layout.columns, layout.targets, layout.owners)
-    )
+    places = (layout.rows[layout.sources], layout.columns[layout.sources])
+    rows, columns, targets, owners = (indices.to(logits.device) for indices in (*places, layout.targets, layout.owners))
     picked = logits[rows, columns].float()  # (N, V)
     losses = cross_entropy(picked, targets, reduction="none")  # (N,)
     return losses.new_zeros(layout.num_options).index_add(0, owners, -losses)

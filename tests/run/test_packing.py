@@ -20,8 +20,9 @@ def test_layout_of_two_rows():
     assert layout.segments.tolist() == [[0, 0, 1, 1, 2], [-1, -1, -1, -1, 0]]
     assert layout.positions.tolist() == [[0, 1, 2, 3, 2], [0, 0, 0, 0, 0]]
     assert layout.tail == 4
-    assert layout.rows.tolist() == [0, 0, 0, 0, 0, 1]
-    assert layout.columns.tolist() == [0, 1, 2, 0, 3, 3]
+    assert layout.rows.tolist() == [0, 0, 0, 0, 1]
+    assert layout.columns.tolist() == [0, 1, 2, 3, 3]  # the end of the context once, for both first tokens
+    assert layout.sources.tolist() == [0, 1, 2, 0, 3, 4]
     assert layout.targets.tolist() == [3, 4, 5, 6, 7, 9]
     assert layout.owners.tolist() == [0, 0, 0, 1, 1, 2]
     assert layout.num_options == 3
@@ -37,7 +38,8 @@ def test_single_tokens_cost_nothing():
 def test_every_target_is_predicted_by_the_token_before_it(requests):
     layout = lay_out(requests, pad_token_id=0)
     first = layout.input_ids.shape[1] - layout.tail
-    told = iter(zip(layout.rows, layout.columns, layout.targets, layout.owners, strict=True))
+    rows, columns = layout.rows[layout.sources], layout.columns[layout.sources]
+    told = iter(zip(rows, columns, layout.targets, layout.owners, strict=True))
     option = 0
     for number, request in enumerate(requests):
         assert layout.input_ids[number, layout.input_ids.shape[1] - request.packed_length] == request.context[0]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 
 import pytest
 import torch
@@ -10,10 +9,12 @@ from hypothesis import strategies as st
 
 from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
 from idp.model.loaded import LanguageModel
+from idp.run import passes, readout
 from idp.run import score as score_module
 from idp.run.packing import Request
 from idp.run.prefix import PrefixStore
-from idp.run.score import Score, packs_options, score
+from idp.run.score import Score, score, score_prompts
+from idp.run.ways import way_of
 
 ARCHITECTURES = ["llama", "opt", "gpt2", "qwen2", "mistral"]
 _TOKENS = st.integers(3, 383)
@@ -53,7 +54,7 @@ def test_score_equals_the_plain_computation(tiny_lm, mixed_bank, plain_logits, a
     store = PrefixStore(lm, bank)
     requests, choices = [request for request, _ in batch], [choice for _, choice in batch]
     scored = score(store, requests, choices, batch_size=batch_size)
-    assert store.packs
+    assert way_of(lm) == "packed"
     for request, choice, got in zip(requests, choices, scored, strict=True):
         _assert_equal(got.scores, _plain(lm, bank, plain_logits, request, choice))
         assert got.seconds > 0
@@ -146,8 +147,48 @@ def test_large_vocabularies_are_read_in_pieces(tiny_lm, mixed_bank, monkeypatch)
     store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))
     requests = [Request((5, n), ((7, 8, 9), (10,))) for n in range(5, 10)]
     whole = score(store, requests, [1] * 5, batch_size=5)
-    monkeypatch.setattr(score_module, "_MAX_LOGITS", 3 * 384)
-    assert [s.scores for s in score(store, requests, [1] * 5, batch_size=5)] == [s.scores for s in whole]
+    monkeypatch.setattr(readout, "MAX_LOGITS", 3 * 384)
+    for one, other in zip(score(store, requests, [1] * 5, batch_size=5), whole, strict=True):
+        _assert_equal(one.scores, other.scores, atol=1e-5)
+
+
+def test_every_prompt_on_every_request(tiny_lm, mixed_bank):
+    store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))
+    requests = [Request((5,) * n, ((7, 8), (9,))) for n in (3, 9, 1)]
+    finished = []
+    table = score_prompts(store, requests, batch_size=2, advance=finished.append)
+    assert sum(finished) == 3 * 5
+    for request, row in zip(requests, table, strict=True):
+        assert len(row) == 5
+        for arm, got in zip((0, 1, 2, 3, -1), row, strict=True):
+            [alone] = score(store, [request], [arm], batch_size=1)
+            _assert_equal(got.scores, alone.scores, atol=1e-5)
+    assert score_prompts(store, [], batch_size=2) == []
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_out_of_memory_makes_batches_smaller_and_loses_nothing(tiny_lm, mixed_bank, monkeypatch, caplog, size):
+    lm = tiny_lm()
+    store = PrefixStore(lm, mixed_bank(lm))
+    requests = [Request((5,) * n, ((7, 8), (9,))) for n in (30, 29, 28, 27, 9, 8, 7, 6, 5)]
+    choices = [0, 1, 2, 3, -1, 0, 1, 2, 3]
+    expected = score(store, requests, choices, batch_size=1)
+    ran = []
+
+    def small_memory(store, jobs, layout):
+        if len(jobs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        ran.extend(job.number for job in jobs)
+        return passes.run_packed(store, jobs, layout)
+
+    monkeypatch.setitem(score_module.PASSES, "packed", small_memory)
+    finished = []
+    scored = score(store, requests, choices, batch_size=size, advance=finished.append)
+    assert sorted(ran) == list(range(9))  # each once
+    assert sum(finished) == 9
+    assert "out of memory with" in caplog.text
+    for one, other in zip(scored, expected, strict=True):
+        _assert_equal(one.scores, other.scores, atol=1e-5)
 
 
 def test_empty_context_is_refused(tiny_lm):
@@ -185,32 +226,19 @@ def test_nan_is_an_error_and_not_a_score(tiny_lm):
         score(PrefixStore(broken, None), [Request((1,), ((3,),))], [-1], batch_size=1)
 
 
-def test_a_mask_that_is_not_obeyed_is_noticed(tiny_lm, mixed_bank, monkeypatch, caplog, plain_logits):
-    lm = tiny_lm()
-    store = PrefixStore(lm, mixed_bank(lm))
-
-    def sees_everything(segments, prefix_mask, dtype):
-        batch, width = segments.shape
-        return torch.zeros(batch, 1, width, prefix_mask.shape[1] + width, dtype=dtype)
-
-    monkeypatch.setattr(score_module, "causal_option_mask", sees_everything)
-    with caplog.at_level(logging.INFO, logger="idp.run.score"):
-        assert not packs_options(store)
-    assert "rows of their own" in caplog.text
-    request = Request((5, 6), ((7, 8), (9, 10)))
-    [got] = score(store, [request], [1], batch_size=4)
-    _assert_equal(got.scores, _plain(lm, mixed_bank(lm), plain_logits, request, 1))
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_only_public_arguments_and_no_patch(tiny_lm, mixed_bank, architecture):
     lm = tiny_lm(architecture)
+    store = PrefixStore(lm, mixed_bank(lm))
+    assert way_of(lm) == "packed" and store[2] is not None  # models pass arguments of their own to their body
     attributes = {name: set(vars(module)) for name, module in lm.model.named_modules()}
     seen: set[str] = set()
-    hook = lm.model.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
-    score(PrefixStore(lm, mixed_bank(lm)), [Request((5, 6), ((7, 8), (9,)))], [2], batch_size=1)
-    hook.remove()
+    called = (lm.model, lm.model.get_decoder())
+    hooks = [m.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True) for m in called]
+    score(store, [Request((5, 6), ((7, 8), (9,)))], [2], batch_size=1)
+    for hook in hooks:
+        hook.remove()
     public = {"input_ids", "inputs_embeds", "attention_mask", "position_ids", "past_key_values", "logits_to_keep"}
-    assert seen <= public | {"use_cache"}
+    assert {"input_ids", "attention_mask"} <= seen <= public | {"use_cache"}
     assert attributes == {name: set(vars(module)) for name, module in lm.model.named_modules()}
     assert "forward" not in vars(lm.model)

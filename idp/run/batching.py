@@ -1,0 +1,141 @@
+"""Cutting work into batches of similar length, and making them smaller when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from idp.errors import ModelError, TaskError
+from idp.run.packing import too_unequal
+
+__all__ = ["BatchSize", "Finished", "run_batches"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TOKENS = {"cpu": 2**11}  # more gains nothing on a CPU, where running out of memory ends the process
+_TOKENS_OF_ACCELERATORS = 2**16
+
+
+class BatchSize:
+    """How much is run at once: so many rows, or so many tokens; less of both once memory has run out.
+
+    Args:
+        rows: most rows of a batch; None finds the size by tokens, from a number that keeps the device busy downwards.
+
+    Attributes:
+        rows: most rows of a batch, None where only tokens count.
+        tokens: most tokens of a batch, padding included; None where only rows count.
+
+    Raises:
+        TaskError: less than one row.
+
+    Example:
+        >>> BatchSize(8).rows, BatchSize(None).rows
+        (8, None)
+    """
+
+    def __init__(self, rows: int | None) -> None:
+        """Start with what was asked for."""
+        if rows is not None and rows < 1:
+            raise TaskError(f"a batch size of {rows} is not possible; give 1 or more.")
+        self.rows = rows
+        self.tokens: int | None = None
+
+    def start(self, device: torch.device) -> None:
+        """Begin a search where no number of rows was given."""
+        if self.rows is None and self.tokens is None:
+            self.tokens = _TOKENS.get(device.type, _TOKENS_OF_ACCELERATORS)
+
+    def holds(self, rows: int, length: int) -> bool:
+        """Whether so many rows of this length may be run at once; one row always may."""
+        fits_rows = self.rows is None or rows <= self.rows
+        fits_tokens = self.tokens is None or rows * length <= self.tokens
+        return rows == 1 or (fits_rows and fits_tokens)
+
+    def shrink(self, rows: int, length: int) -> None:
+        """Run at most half of what did not fit."""
+        self.rows = rows // 2
+        self.tokens = self.rows * length
+        log.warning("out of memory with %d rows of %d tokens: going on with %d rows", rows, length, self.rows)
+
+
+class Finished(NamedTuple, Generic[T, R]):
+    """A batch that was run.
+
+    Attributes:
+        jobs: what was in it.
+        result: what running it gave.
+        seconds: how long that took.
+    """
+
+    jobs: list[T]
+    result: R
+    seconds: float
+
+
+def run_batches(
+    jobs: Sequence[T],
+    length_of: Callable[[T], int],
+    run: Callable[[list[T]], R],
+    size: BatchSize,
+    device: torch.device,
+) -> Iterator[Finished[T, R]]:
+    """Run jobs in batches of similar length, in the given order, which has to be the longest first.
+
+    When memory runs out, the batch that did not fit is cut in half and run again; what was finished stays finished.
+
+    Args:
+        jobs: what to run.
+        length_of: tokens of a job's row.
+        run: runs one batch.
+        size: how much at once; what is learned about memory is kept in it.
+        device: where it is run.
+
+    Yields:
+        Every batch as soon as it is done.
+
+    Raises:
+        ModelError: a single row does not fit into memory.
+    """
+    size.start(device)
+    begin = 0
+    while begin < len(jobs):
+        batch = _next_batch(jobs, begin, length_of, size)
+        started = time.perf_counter()
+        if (done := _tried(run, batch)) is None:
+            clear_device_cache(garbage_collection=True)
+            if len(batch) == 1:
+                raise ModelError(
+                    f"out of memory on {device} with a single row of {length_of(batch[0])} tokens: shorten the text, "
+                    "or use a smaller model, a smaller dtype or a device with more memory."
+                )
+            size.shrink(len(batch), length_of(batch[0]))
+            continue
+        yield Finished(batch, done[0], time.perf_counter() - started)
+        begin += len(batch)
+
+
+def _next_batch(jobs: Sequence[T], begin: int, length_of: Callable[[T], int], size: BatchSize) -> list[T]:
+    longest = length_of(jobs[begin])
+    end = begin + 1
+    while end < len(jobs) and size.holds(end - begin + 1, longest) and not too_unequal(longest, length_of(jobs[end])):
+        end += 1
+    return list(jobs[begin:end])
+
+
+def _tried(run: Callable[[list[T]], R], batch: list[T]) -> tuple[R] | None:
+    """The result of a batch, None where memory ran out; the error's frames, which hold tensors, are gone by then."""
+    try:
+        return (run(batch),)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
+            raise
+        return None

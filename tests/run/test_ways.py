@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idp.run import passes, ways
+from idp.run.packing import Request, lay_out
+from idp.run.passes import Job, run_expanded, run_packed, run_plain
+from idp.run.prefix import PrefixStore
+from idp.run.readout import readout
+from idp.run.score import score
+from idp.run.ways import way_of
+
+_TOKENS = st.integers(3, 383)
+_REQUESTS = st.builds(
+    Request,
+    st.lists(_TOKENS, min_size=1, max_size=12).map(tuple),
+    st.lists(st.lists(_TOKENS, min_size=1, max_size=6).map(tuple), min_size=1, max_size=4).map(tuple),
+)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "way"),
+    [("llama", "packed"), ("opt", "packed"), ("gemma2", "packed"), ("bloom", "expanded")],
+)
+def test_the_cheapest_exact_way_is_found(tiny_lm, architecture, way):
+    assert way_of(tiny_lm(architecture)) == way
+
+
+def test_an_attention_that_takes_no_mask_is_not_given_one(tiny_lm):
+    lm = tiny_lm("llama", hidden_size=48)
+    lm.model.config._attn_implementation = "flash_attention_2"
+    try:
+        assert ways.takes_4d_masks(lm) is False
+    finally:
+        lm.model.config._attn_implementation = "sdpa"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bloom"])
+@settings(max_examples=10, deadline=None)
+@given(batch=st.lists(st.tuples(_REQUESTS, st.integers(-1, 3)), min_size=1, max_size=4))
+def test_all_ways_give_the_same_states_in_the_same_order(tiny_lm, mixed_bank, architecture, batch):
+    lm = tiny_lm(architecture)
+    store = PrefixStore(lm, mixed_bank(lm))
+    jobs = [Job(number, 0, request, choice) for number, (request, choice) in enumerate(batch)]
+    layout = lay_out([request for request, _ in batch], 0)
+    expected = torch.cat([_alone(store, job) for job in jobs])  # (P, d)
+    for run in (run_expanded, run_packed)[: 1 if architecture == "bloom" else 2]:
+        with torch.no_grad():
+            torch.testing.assert_close(run(store, jobs, layout), expected, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def _alone(store, job):
+    """The end of the context once, then the tokens of each option: from plain rows of one option each."""
+    parts = []
+    for option in job.request.continuations:
+        request = Request(job.request.context, (option,))
+        states = run_plain(store, [Job(0, 0, request, job.choice)], lay_out([request], 0))
+        parts.append(states if not parts else states[1:])
+    return torch.cat(parts)
+
+
+def test_a_mask_that_is_not_obeyed_is_noticed(tiny_lm, mixed_bank, monkeypatch, caplog):
+    lm = tiny_lm("llama", hidden_size=64)
+    store = PrefixStore(lm, mixed_bank(lm))
+
+    def sees_everything(segments, prefix_mask, dtype):
+        batch, width = segments.shape
+        return torch.zeros(batch, 1, width, prefix_mask.shape[1] + width, dtype=dtype)
+
+    monkeypatch.setattr(passes, "causal_option_mask", sees_everything)
+    with caplog.at_level(logging.INFO, logger="idp.run.ways"):
+        assert way_of(lm) == "expanded"
+    assert "scored the 'expanded' way" in caplog.text
+    request = Request((5, 6), ((7, 8), (9, 10)))
+    [together] = score(store, [request], [1])
+    apart = [score(store, [Request((5, 6), (option,))], [1])[0].scores[0] for option in request.continuations]
+    for one, other in zip(together.scores, apart, strict=True):
+        assert one.loglikelihood == pytest.approx(other.loglikelihood, abs=1e-5)
+
+
+def test_a_model_that_neither_obeys_nor_caches_is_run_row_by_row(tiny_lm, mixed_bank, monkeypatch):
+    lm = tiny_lm("llama", hidden_size=80)
+
+    def refuses(*_):
+        raise ValueError("no such mask")
+
+    monkeypatch.setitem(ways.PASSES, "packed", refuses)
+    monkeypatch.setitem(ways.PASSES, "expanded", refuses)
+    assert way_of(lm) == "plain"
+    [got] = score(PrefixStore(lm, mixed_bank(lm)), [Request((5, 6), ((7, 8), (9,)))], [2])
+    assert len(got.scores) == 2
+
+
+@pytest.mark.parametrize("architecture", ["llama", "opt", "gpt2", "bloom", "qwen3"])
+def test_body_and_head_give_the_bits_of_the_model(tiny_lm, architecture):
+    lm = tiny_lm(architecture)
+    read = readout(lm)
+    assert read.body is not None
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        states = read.states(3, input_ids=ids, use_cache=False)[0]
+        [(part, logits)] = read.logits(states)
+        expected = lm.model(input_ids=ids).logits[0, 2:]
+    assert (part.start, len(logits)) == (0, 3)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "overrides"), [("gemma2", {}), ("cohere", {"logit_scale": 0.25}), ("granite", {})]
+)
+def test_a_model_that_does_more_than_its_head_is_not_cut_in_two(tiny_lm, architecture, overrides):
+    """They cap or scale their logits behind the head."""
+    lm = tiny_lm(architecture, **overrides)
+    read = readout(lm)
+    assert read.body is None
+    with torch.no_grad():
+        ids = torch.tensor([[5, 6, 7]])
+        assert torch.equal(read.states(2, input_ids=ids), lm.model(input_ids=ids).logits[:, -2:])
+
+
+def test_what_was_found_is_kept_with_the_model(tiny_lm, monkeypatch):
+    lm = tiny_lm()
+    assert way_of(lm) == "packed"
+    monkeypatch.setattr(ways, "_tried", lambda lm: pytest.fail("tried again"))
+    assert way_of(lm) == "packed"
+    assert readout(lm) is readout(lm)
