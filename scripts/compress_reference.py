@@ -22,8 +22,8 @@ from idp.files import sha256_of
 from idp.model.load import load
 from idp.reference.corpus import epoch_documents
 from idp.reference.world import build_world
-from idp.run.prefix import PrefixStore
 from idp.run.score import Scored, score
+from idp.run.store import PrefixStore
 from idp.select.groups import group_means
 from idp.tune.atlas import TASKS, atlas_examples
 from idp.tune.examples import Example

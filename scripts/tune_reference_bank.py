@@ -30,7 +30,7 @@ from idp.files import atomic_write_bytes
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.reference.world import World, build_world
-from idp.run.prefix import PrefixStore
+from idp.run.store import PrefixStore
 from idp.select.base import Calibration
 from idp.select.groups import group_means
 from idp.tune.atlas import TASKS, atlas_examples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from idp.errors import BankError
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
 from idp.resources import prompt_bank_dir
 
-__all__ = ["load_bank", "save_bank"]
+__all__ = ["bank_path", "load_bank", "save_bank"]
 
 _JSON, _TENSORS = "bank.json", "bank.safetensors"
 _YAML = {".yaml", ".yml"}
@@ -46,7 +47,7 @@ def save_bank(bank: PromptBank, directory: Path) -> Path:
 
 def load_bank(path: Path) -> PromptBank:
     """Read the bank in folder `path`; see `PromptBank.load`."""
-    path = _found(path)
+    path = bank_path(path)
     if _holds_text(path):
         return PromptBank(load_text_prompts(path), provenance={"source": path.name})
     directory = path.parent if path.name == _JSON else path
@@ -62,8 +63,9 @@ def load_bank(path: Path) -> PromptBank:
         ) from error
 
 
-def _found(path: Path) -> Path:
-    """The path itself, or the shipped bank of that name where there is no such path."""
+def bank_path(path: str | os.PathLike[str]) -> Path:
+    """Where a bank is: the path itself, or the shipped bank of that name where there is no such path."""
+    path = Path(path)
     if path.exists():
         return path
     shipped = prompt_bank_dir() / path

@@ -11,7 +11,7 @@ from typing import Any
 from idp.errors import TaskError
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
-from idp.run.prefix import PrefixStore
+from idp.run.store import PrefixStore
 from idp.select.base import Calibration
 from idp.tune.examples import Example, encode
 from idp.tune.losses import example_losses

@@ -15,7 +15,7 @@ from idp.evaluate.calibration import calibrate, training_examples, usable
 from idp.evaluate.settings import Observer, Settings
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
-from idp.run.prefix import PrefixStore
+from idp.run.store import PrefixStore
 from idp.select.base import Calibration, Selector
 from idp.select.registry import get_selector
 

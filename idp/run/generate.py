@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import StaticCache
 
-from idp.errors import ModelError, PromptTooLongError, SelectorError
+from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
+from idp.run.conversation import Conversation
 from idp.run.forward import attention_window
 from idp.run.inputs import Inputs, pad_left, read_inputs
 from idp.run.options import GenerationOptions
-from idp.run.prefix import PrefixStore, assemble
+from idp.run.packing import Request
+from idp.run.prefix import assemble
+from idp.run.score import Score, score, score_prompts
+from idp.run.store import PrefixStore
+from idp.run.texts import Message, Text, encode_chat, encode_question
 from idp.run.uncached import prompted_embeds
 from idp.select.base import Selection
 
@@ -48,6 +54,7 @@ class DynamicPromptModel:
         lm: the model and its tokenizer.
         bank: the prompts; None when there are none to pick from.
         selector: fitted on that bank and model; without a bank, `none`.
+        store: of that model and bank, where its budget or folder matters.
 
     Attributes:
         lm: the model and its tokenizer.
@@ -64,12 +71,14 @@ class DynamicPromptModel:
         3
     """
 
-    def __init__(self, lm: LanguageModel, bank: PromptBank | None, selector: Selector) -> None:
+    def __init__(
+        self, lm: LanguageModel, bank: PromptBank | None, selector: Selector, *, store: PrefixStore | None = None
+    ) -> None:
         """Compile no prompt yet."""
         self.lm = lm
         self.bank = bank
         self.selector = selector
-        self.store = PrefixStore(lm, bank)
+        self.store = PrefixStore(lm, bank) if store is None else store
         self.last_selections: list[Selection] = []
 
     @property
@@ -144,15 +153,97 @@ class DynamicPromptModel:
             The new text only, `num_return_sequences` for each text.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts:
+        return self._generate_rows([self.tokenizer(t)["input_ids"] or [self.lm.prefix_token_id] for t in texts], kwargs)
+
+    def generate_chat(self, conversations: Sequence[Sequence[Message]], **kwargs: Any) -> list[str]:
+        """Answer the last turn of each conversation, written with the tokenizer's chat template.
+
+        Args:
+            conversations: each a list of messages, `{"role": ..., "content": ...}`.
+            kwargs: as for `generate`.
+
+        Returns:
+            The answers only, `num_return_sequences` for each conversation.
+
+        Raises:
+            ModelError: the tokenizer has no chat template, or the template does not take the messages.
+        """
+        return self._generate_rows([encode_chat(self.lm, messages) for messages in conversations], kwargs)
+
+    def conversation(self, system: str | None = None, *, choose_anew: bool = False) -> Conversation:
+        """Begin a conversation, which keeps the prompt chosen at its first turn; see `Conversation`."""
+        return Conversation(self, system, choose_anew=choose_anew)
+
+    def score(
+        self, contexts: Sequence[Text], continuations: Sequence[Sequence[Text]], *, batch_size: int | None = None
+    ) -> list[list[Score]]:
+        """Measure how likely continuations are, each question under the prompt the selector picks for its context.
+
+        Args:
+            contexts: `N` texts, or token ids; an empty one begins with bos.
+            continuations: for each context its options, with the space that separates them from it.
+            batch_size: rows run at once; None finds a size that fits.
+
+        Returns:
+            For each question the scores of its options, in their order; `last_selections` says what was picked.
+
+        Raises:
+            TaskError: not one list of options a context.
+            PromptTooLongError: a question does not fit into the model's context together with its prompt.
+            ModelError: the model computed NaN, or a single row does not fit into memory.
+
+        Example:
+            >>> scores = model.score(["The capital of France is"], [[" Paris", " Rome"]])  # doctest: +SKIP
+            >>> max(scores[0], key=lambda score: score.loglikelihood) is scores[0][0]  # doctest: +SKIP
+            True
+        """
+        requests = self._questions(contexts, continuations)
+        selections = self.selector.select_batch([request.context for request in requests])
+        choices = [selection.index for selection in selections]
+        scored = score(self.store, requests, choices, batch_size=batch_size)
+        self.last_selections = selections
+        return [list(row.scores) for row in scored]
+
+    def score_prompts(
+        self, contexts: Sequence[Text], continuations: Sequence[Sequence[Text]], *, batch_size: int | None = None
+    ) -> list[Tensor]:
+        """Measure how likely continuations are under every prompt of the bank, and under none.
+
+        Args:
+            contexts: as for `score`.
+            continuations: as for `score`.
+            batch_size: as for `score`.
+
+        Returns:
+            For each question the log-likelihoods `(m + 1, options)` in fp64, the last row without a prompt.
+
+        Raises:
+            IdpError: as for `score`.
+        """
+        table = score_prompts(self.store, self._questions(contexts, continuations), batch_size=batch_size)
+        rows = [[[option.loglikelihood for option in arm.scores] for arm in arms] for arms in table]
+        return [torch.tensor(row, dtype=torch.float64) for row in rows]
+
+    def new_texts(self, output: Any, width: int) -> list[str]:
+        """Decode what was generated behind the first `width` columns of an output of `generate`."""
+        sequences: Tensor = output if isinstance(output, Tensor) else output.sequences
+        return list(self.tokenizer.batch_decode(sequences[:, width:], skip_special_tokens=True))
+
+    def _questions(self, contexts: Sequence[Text], continuations: Sequence[Sequence[Text]]) -> list[Request]:
+        if isinstance(contexts, str) or len(contexts) != len(continuations):
+            raise TaskError(
+                f"{len(contexts)} contexts were given with {len(continuations)} lists of continuations; give one each."
+            )
+        return [encode_question(self.lm, *pair) for pair in zip(contexts, continuations, strict=True)]
+
+    def _generate_rows(self, rows: list[list[int]], kwargs: dict[str, Any]) -> list[str]:
+        if not rows:
             return []
-        rows = [self.tokenizer(text)["input_ids"] or [self.lm.prefix_token_id] for text in texts]
         ids, mask = pad_left(rows, self.lm.pad_token_id)
         if kwargs.get("generation_config") is None:
             kwargs.setdefault("pad_token_id", self.lm.pad_token_id)
         output = self.generate(ids.to(self.device), attention_mask=mask.to(self.device), **kwargs)
-        sequences: Tensor = output if isinstance(output, Tensor) else output.sequences
-        return list(self.tokenizer.batch_decode(sequences[:, ids.shape[1] :], skip_special_tokens=True))
+        return self.new_texts(output, ids.shape[1])
 
     def _read(self, inputs: Any, config: Any, kwargs: dict[str, Any]) -> tuple[Inputs, GenerationOptions]:
         for name, reason in _UNUSABLE.items():
@@ -211,18 +302,28 @@ class DynamicPromptModel:
 
         Shorter rows have padding between prompt and input, which a window counted in columns would count too.
         """
-        width = max(self.store.length(choice) for choice in choices) + batch.ids.shape[1] + new
         window = attention_window(self.lm)
-        return options.uses_plain_cache and (window is None or width <= window)
+        fits = window is None or self._width(choices, batch, new) <= window
+        return options.cache_kind != "other" and fits
+
+    def _width(self, choices: Sequence[int], batch: Inputs, new: int) -> int:
+        """Columns in all: the longest prompt, the inputs, and what is generated."""
+        return max(self.store.length(choice) for choice in choices) + batch.ids.shape[1] + new
 
     def _cached(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> Any:
         """Generate behind cached keys and values."""
-        cache, prefix_mask = assemble([self.store[choice] for choice in choices])  # mask (B, N0)
-        if cache is not None and options.copies > 1:
-            cache.batch_repeat_interleave(options.copies)  # transformers repeats tensors for beams, not caches
         lowered = {} if new == options.new_tokens(batch.ids.shape[1]) else {"max_new_tokens": new, "max_length": None}
+        empty = None
+        if options.cache_kind == "static":
+            room = max(self._width(choices, batch, new), options.get("max_cache_len") or 0)
+            empty = StaticCache(config=self.model.config, max_cache_len=room)
+            lowered |= {"cache_implementation": None, "max_cache_len": None}
+        prefixes = {choice: self.store[choice] for choice in set(choices)}
+        copies = options.copies  # transformers repeats inputs for beams and samples, but not a cache
+        cache, mask = assemble([prefixes[choice] for choice in choices for _ in range(copies)], empty)
         arguments = options.arguments(**lowered)
-        arguments["attention_mask"] = torch.cat([prefix_mask.to(batch.mask.device), batch.mask], dim=-1)  # (B, N0 + T)
+        prefix_mask = mask[::copies].to(batch.mask.device)  # (B, N0)
+        arguments["attention_mask"] = torch.cat([prefix_mask, batch.mask], dim=-1)  # (B, N0 + T)
         arguments["past_key_values"] = cache
         return self.model.generate(batch.ids, **arguments)
 

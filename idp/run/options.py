@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -56,14 +56,19 @@ class GenerationOptions:
         return max(self.get("num_beams") or 1, self.get("num_return_sequences") or 1)
 
     @property
-    def uses_plain_cache(self) -> bool:
-        """Whether the call leaves the cache to be an ordinary growing one, filled in one go."""
+    def cache_kind(self) -> Literal["dynamic", "static", "other"]:
+        """The kind of cache the call wants, `other` where it cannot be one that was filled beforehand."""
         cache = self.get("cache_implementation")
-        return (
-            cache in (None, "dynamic", "hybrid")
-            and self.get("use_cache") is not False
-            and self.get("prefill_chunk_size") is None
-        )
+        if self.get("use_cache") is False or self.get("prefill_chunk_size") is not None:
+            return "other"
+        if cache in (None, "dynamic", "hybrid"):  # hybrid is what old checkpoints say, and means nothing any more
+            return "dynamic"
+        # What a model's own settings say cannot be taken back in a config, whose None counts as "not said".
+        is_default = self._model_says(cache) and self.config is not None
+        return "static" if cache == "static" and not is_default else "other"
+
+    def _model_says(self, cache: str) -> bool:
+        return getattr(self._sources[-1], "cache_implementation", None) == cache
 
     @property
     def states_new_tokens(self) -> bool:

@@ -1,4 +1,4 @@
-"""Prompts compiled to keys and values, and put in front of the rows of one batch."""
+"""A prompt compiled to keys and values, and those of a whole batch put into one cache."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
-from idp.errors import BankError, ModelError, PromptTooLongError, SelectorError
+from idp.errors import BankError, ModelError, PromptTooLongError
 from idp.run.forward import call_model
 
 if TYPE_CHECKING:
-    from idp.bank.bank import PromptBank
     from idp.bank.prompt import Prompt
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Prefix", "PrefixStore", "assemble", "compile_prefix"]
+__all__ = ["Prefix", "assemble", "compile_prefix", "prefill"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +38,11 @@ class Prefix:
     def length(self) -> int:
         """Number of prompt tokens `n`."""
         return self.layers[0][0].shape[-2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the keys and values take."""
+        return sum(tensor.nbytes for layer in self.layers for tensor in layer)
 
 
 def compile_prefix(lm: LanguageModel, prompt: Prompt) -> Prefix:
@@ -64,30 +68,34 @@ def compile_prefix(lm: LanguageModel, prompt: Prompt) -> Prefix:
         4
     """
     embeds = lm.embed_prompt(prompt)  # (n, d)
-    length = embeds.shape[0]
-    if length >= lm.max_length:
+    if len(embeds) >= lm.max_length:
         raise PromptTooLongError(
-            f"prompt {prompt.name!r} has {length} tokens, but the context of {lm.name} holds {lm.max_length}: "
+            f"prompt {prompt.name!r} has {len(embeds)} tokens, but the context of {lm.name} holds {lm.max_length}: "
             "no room is left for an input. Choose a shorter prompt."
         )
+    return prefill(lm, embeds, prompt.name)
+
+
+@torch.no_grad()
+def prefill(lm: LanguageModel, embeds: Tensor, name: str) -> Prefix:
+    """Run embeddings `(n, d)` through the model and keep their keys and values; `name` is for messages."""
     cache = DynamicCache()
-    with torch.no_grad():
-        call_model(
-            lm,
-            inputs_embeds=embeds[None],  # (1, n, d)
-            attention_mask=torch.ones(1, length, dtype=torch.long, device=lm.device),
-            position_ids=torch.arange(length, device=lm.device)[None],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    return Prefix(_layers_of(cache, length, lm, prompt))
+    call_model(
+        lm,
+        inputs_embeds=embeds[None],  # (1, n, d)
+        attention_mask=torch.ones(1, len(embeds), dtype=torch.long, device=lm.device),
+        position_ids=torch.arange(len(embeds), device=lm.device)[None],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return Prefix(_layers_of(cache, len(embeds), lm, name))
 
 
 _Layers: TypeAlias = tuple[tuple[Tensor, Tensor], ...]
 
 
-def _layers_of(cache: DynamicCache, length: int, lm: LanguageModel, prompt: Prompt) -> _Layers:
+def _layers_of(cache: DynamicCache, length: int, lm: LanguageModel, name: str) -> _Layers:
     filled = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
     layers = tuple((keys[0], values[0]) for keys, values in filled if keys is not None and values is not None)
     if not layers or len(layers) < len(filled) or any(keys.shape[-2] != length for keys, _ in layers):
@@ -97,84 +105,22 @@ def _layers_of(cache: DynamicCache, length: int, lm: LanguageModel, prompt: Prom
         )
     if not all(torch.isfinite(tensor).all() for layer in layers for tensor in layer):
         raise ModelError(
-            f"{lm.name} computes NaN or infinite values for prompt {prompt.name!r}: its weights are damaged or "
+            f"{lm.name} computes NaN or infinite values for prompt {name!r}: its weights are damaged or "
             f"overflow in {lm.dtype}. Try --dtype float32."
         )
     return layers
 
 
-class PrefixStore:
-    """The prompts of a bank, compiled for one model when first used and then kept.
-
-    Args:
-        lm: the model.
-        bank: the prompts; None when only "no prompt" will be asked for.
-
-    Attributes:
-        lm: the model.
-        bank: the prompts.
-
-    Example:
-        >>> store = PrefixStore(lm, bank)  # doctest: +SKIP
-        >>> store[0].length, store[-1]  # doctest: +SKIP
-        (16, None)
-    """
-
-    def __init__(self, lm: LanguageModel, bank: PromptBank | None) -> None:
-        """Compile nothing yet."""
-        self.lm = lm
-        self.bank = bank
-        self._prefixes: dict[int, Prefix] = {}
-        self._embeddings: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        """Number of prompts, "no prompt" not counted."""
-        return 0 if self.bank is None else len(self.bank)
-
-    def __getitem__(self, index: int) -> Prefix | None:
-        """Return the prefix of prompt `index`; None for -1, which is "no prompt".
-
-        Raises:
-            SelectorError: there is no such prompt.
-        """
-        if index == -1:
-            return None
-        if index not in self._prefixes:
-            self._prefixes[index] = compile_prefix(self.lm, self._prompt(index))
-        return self._prefixes[index]
-
-    def embedding(self, index: int) -> Tensor | None:
-        """Return the embeddings of prompt `index`, `(n, d)`; None for -1."""
-        if index == -1:
-            return None
-        if index not in self._embeddings:
-            self._embeddings[index] = self.lm.embed_prompt(self._prompt(index))
-        return self._embeddings[index]
-
-    def length(self, index: int) -> int:
-        """Number of tokens of prompt `index`; 0 for -1."""
-        embedding = self.embedding(index)
-        return 0 if embedding is None else embedding.shape[0]
-
-    def name(self, index: int) -> str:
-        """What to call prompt `index` in a message."""
-        return "no prompt" if index == -1 else f"prompt {self._prompt(index).name!r}"
-
-    def _prompt(self, index: int) -> Prompt:
-        if self.bank is None or not 0 <= index < len(self.bank):
-            raise SelectorError(f"there is no prompt {index}: the bank has {len(self)} prompts; -1 means no prompt.")
-        return self.bank[index]
-
-
-def assemble(prefixes: Sequence[Prefix | None]) -> tuple[DynamicCache | None, Tensor]:
+def assemble(prefixes: Sequence[Prefix | None], cache: Cache | None = None) -> tuple[Cache | None, Tensor]:
     """Put the prefixes of one batch side by side, padded on the left to the longest.
 
     Args:
         prefixes: one per row, None for a row without a prompt.
+        cache: an empty cache to fill, of any kind; a growing one is made where none is given.
 
     Returns:
-        A cache filled with `(B, kv_heads, N0, head_dim)` per layer, or None when no row has a prompt, and the mask
-        `(B, N0)` of 1 at prompt tokens and 0 at padding, on the device of the prefixes.
+        The cache, filled with `(B, kv_heads, N0, head_dim)` per layer, or the given one as it was when no row has a
+        prompt; and the mask `(B, N0)` of 1 at prompt tokens and 0 at padding, on the device of the prefixes.
 
     Raises:
         BankError: the prefixes are of different models.
@@ -185,19 +131,19 @@ def assemble(prefixes: Sequence[Prefix | None]) -> tuple[DynamicCache | None, Te
     mask = (torch.arange(longest) >= longest - lengths[:, None]).long()  # (B, N0)
     model = next((prefix for prefix in distinct if prefix is not None), None)
     if model is None:
-        return None, mask
+        return cache, mask
     if any(prefix is not None and len(prefix.layers) != len(model.layers) for prefix in distinct):
         raise BankError("the prefixes of one batch have different numbers of layers: compile them for one model.")
     device = model.layers[0][0].device
     index = torch.tensor(rows, device=device)
-    cache = DynamicCache()
+    filled = DynamicCache() if cache is None else cache
     for number, (keys, values) in enumerate(model.layers):
-        cache.update(
+        filled.update(
             _stacked(distinct, number, 0, keys, longest).index_select(0, index.to(keys.device)),
             _stacked(distinct, number, 1, values, longest).index_select(0, index.to(values.device)),
             number,
         )
-    return cache, mask.to(device)
+    return filled, mask.to(device)
 
 
 def _distinct(prefixes: Sequence[Prefix | None]) -> tuple[list[int], list[Prefix | None]]:

@@ -22,7 +22,7 @@ from idp.run.ways import PASSES, Way, way_of
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
-    from idp.run.prefix import PrefixStore
+    from idp.run.store import PrefixStore
 
 __all__ = ["Request", "Score", "Scored", "score", "score_prompts"]
 

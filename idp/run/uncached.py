@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 if TYPE_CHECKING:
-    from idp.run.prefix import PrefixStore
+    from idp.run.store import PrefixStore
 
 __all__ = ["positions_of", "prompted_embeds"]
 

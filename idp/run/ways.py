@@ -17,8 +17,8 @@ from idp.errors import IdpError
 from idp.run.forward import takes_4d_masks
 from idp.run.packing import Request, lay_out
 from idp.run.passes import Job, Pass, run_expanded, run_packed, run_plain
-from idp.run.prefix import PrefixStore
 from idp.run.readout import readout
+from idp.run.store import PrefixStore
 
 if TYPE_CHECKING:
     from torch import Tensor

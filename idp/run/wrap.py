@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idp.bank.bank import PromptBank
-from idp.errors import ModelError, SelectorError
+from idp.bank.storage import bank_path
+from idp.errors import BankError, ModelError, SelectorError
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
+from idp.run.store import BUDGET, PrefixStore
 from idp.select.base import Selector
 from idp.select.constant import NoneSelector
 from idp.select.registry import get_selector
@@ -27,6 +30,8 @@ def wrap(
     *,
     allow_mismatch: bool = False,
     seed: int = 0,
+    prefix_budget: int = BUDGET,
+    keep_prefixes: bool | str | os.PathLike[str] = False,
 ) -> DynamicPromptModel:
     """Give a model prompts: the result's `generate` is used like the model's own.
 
@@ -38,6 +43,9 @@ def wrap(
         selector: a name, or a selector of yours. What a selector has learned is read from the bank.
         allow_mismatch: use the bank although it was made for another model.
         seed: for selectors that draw at random.
+        prefix_budget: bytes of compiled prompts kept in memory; those beyond it are compiled when they are needed.
+        keep_prefixes: a folder in which compiled prompts are kept between runs; True is `prefixes` beside the bank,
+            which has to be a path then.
 
     Returns:
         The model with its prompts.
@@ -51,7 +59,21 @@ def wrap(
         >>> prompted.generate(**tokenizer("The capital of France is", return_tensors="pt"))  # doctest: +SKIP
     """
     lm = LanguageModel(model, tokenizer, _name(model, tokenizer))
-    return prepare(lm, bank, selector, allow_mismatch=allow_mismatch, seed=seed)
+    prompted = prepare(lm, bank, selector, allow_mismatch=allow_mismatch, seed=seed)
+    folder = _prefix_folder(bank, keep_prefixes)
+    prompted.store = PrefixStore(lm, prompted.bank, budget=prefix_budget, folder=folder)
+    return prompted
+
+
+def _prefix_folder(bank: object, keep: bool | str | os.PathLike[str]) -> Path | None:
+    if not isinstance(keep, bool):
+        return Path(keep)
+    if not keep:
+        return None
+    if not isinstance(bank, str | os.PathLike):
+        raise BankError("prefixes can be kept beside a bank on disk only: give keep_prefixes a folder.")
+    found = bank_path(bank)
+    return (found if found.is_dir() else found.parent) / "prefixes"
 
 
 def _name(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -13,7 +13,7 @@ from idp.run.score import Scored, score_prompts
 from idp.tune.examples import Example
 
 if TYPE_CHECKING:
-    from idp.run.prefix import PrefixStore
+    from idp.run.store import PrefixStore
 
 __all__ = ["example_losses"]
 

@@ -9,7 +9,7 @@ import torch
 from idp.errors import TaskError
 from idp.evaluate import IdpLM
 from idp.evaluate.calibration import calibrate, training_examples
-from idp.run.prefix import PrefixStore
+from idp.run.store import PrefixStore
 
 
 class TrainingOnly:

@@ -8,7 +8,8 @@ from transformers import GenerationConfig, LogitsProcessorList, MaxTimeCriteria,
 from transformers.generation.streamers import BaseStreamer
 
 from idp.bank.bank import PromptBank
-from idp.errors import ModelError, PromptTooLongError, SelectorError
+from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
+from idp.run import generate as generate_module
 from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.select.registry import get_selector
@@ -228,6 +229,46 @@ def test_text_in_text_out(tiny_lm, mixed_bank, by_length):
     assert prompted.model is lm.model
     assert prompted.tokenizer is lm.tokenizer
     assert prompted.device == lm.device
+
+
+def test_a_static_cache_holds_the_prompts_too(tiny_lm, mixed_bank, monkeypatch):
+    """No embeddings are read: the prompt is in the cache."""
+    prompted = _prompted(tiny_lm(), mixed_bank)
+    monkeypatch.setattr(generate_module, "prompted_embeds", lambda *_: pytest.fail("read as embeddings"))
+    ids, mask = pad_left(_ROWS, 0)
+    for kwargs in ({}, {"num_beams": 2}, {"max_cache_len": 64}):
+        given = {"attention_mask": mask, "max_new_tokens": 4, "do_sample": False, **kwargs}
+        expected = prompted.generate_with(_CHOICES, ids, **{k: v for k, v in given.items() if k != "max_cache_len"})
+        got = prompted.generate_with(_CHOICES, ids, cache_implementation="static", **given)
+        assert torch.equal(got, expected)
+        config = GenerationConfig(cache_implementation="static", pad_token_id=0, eos_token_id=2, **kwargs)
+        config.max_new_tokens = 4
+        assert torch.equal(prompted.generate_with(_CHOICES, ids, config, attention_mask=mask), expected)
+
+
+def test_scores_under_the_chosen_and_under_every_prompt(tiny_lm, mixed_bank, by_length):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    prompted = DynamicPromptModel(lm, bank, by_length().fit(bank, lm))
+    contexts, options = ["The river runs", "Who wrote the letter? Answer:"], [[" past", " to the sea"], [" Anna"]]
+    scores = prompted.score(contexts, options)
+    table = prompted.score_prompts(contexts, options, batch_size=1)
+    assert [[len(row) for row in scores], [tuple(t.shape) for t in table]] == [[2, 1], [(5, 2), (5, 1)]]
+    chosen = [selection.index for selection in prompted.last_selections]
+    for row, every, choice in zip(scores, table, chosen, strict=True):
+        assert [score.loglikelihood for score in row] == pytest.approx(every[choice].tolist(), abs=1e-5)
+    ids = [lm.tokenizer(context)["input_ids"] for context in contexts]
+    behind = [[lm.tokenizer(o, add_special_tokens=False)["input_ids"] for o in row] for row in options]
+    assert prompted.score(ids, behind) == scores
+
+
+def test_contexts_and_continuations_go_together(tiny_lm):
+    prompted = DynamicPromptModel(tiny_lm(), None, get_selector("none"))
+    with pytest.raises(TaskError, match="2 contexts were given with 1 lists"):
+        prompted.score(["a", "b"], [[" c"]])
+    with pytest.raises(TaskError, match="give one each"):
+        prompted.score("ab", [[" c"], [" d"]])
+    assert prompted.score([], []) == []
 
 
 def test_nothing_given_begins_with_bos(tiny_lm):

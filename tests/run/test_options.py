@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 from transformers import GenerationConfig
 
@@ -44,8 +47,25 @@ def test_changed_settings_go_into_a_copy_of_the_config(tiny_lm):
     assert config.max_new_tokens == 7
 
 
-def test_caches_of_other_kinds_are_told(tiny_lm):
+@pytest.mark.parametrize(
+    ("kwargs", "kind"),
+    [
+        ({}, "dynamic"),
+        ({"cache_implementation": "dynamic"}, "dynamic"),
+        ({"cache_implementation": "static"}, "static"),
+        ({"cache_implementation": "quantized"}, "other"),
+        ({"use_cache": False}, "other"),
+        ({"prefill_chunk_size": 4}, "other"),
+    ],
+)
+def test_kinds_of_caches_are_told(tiny_lm, kwargs, kind):
     model = tiny_lm().model
-    assert GenerationOptions(model, None, {}).uses_plain_cache
-    for kwargs in ({"use_cache": False}, {"cache_implementation": "static"}, {"prefill_chunk_size": 4}):
-        assert not GenerationOptions(model, None, kwargs).uses_plain_cache
+    assert GenerationOptions(model, None, kwargs).cache_kind == kind
+    assert GenerationOptions(model, GenerationConfig(**kwargs), {}).cache_kind == kind
+
+
+def test_a_static_cache_that_the_model_itself_asks_for(tiny_lm):
+    model = copy.copy(tiny_lm().model)
+    model.generation_config = GenerationConfig(cache_implementation="static")
+    assert GenerationOptions(model, None, {}).cache_kind == "static"
+    assert GenerationOptions(model, GenerationConfig(), {}).cache_kind == "other"  # a config could not take it back

@@ -8,10 +8,11 @@ from torch import nn
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.errors import BankError, ModelError, PromptTooLongError, SelectorError
+from idp.errors import BankError, ModelError, PromptTooLongError
 from idp.model.loaded import LanguageModel
 from idp.run.forward import attention_window, call_model, takes_4d_masks
-from idp.run.prefix import PrefixStore, assemble, compile_prefix
+from idp.run.prefix import assemble, compile_prefix
+from idp.run.store import PrefixStore
 
 ARCHITECTURES = ["llama", "opt", "gpt2", "qwen2", "mistral"]
 
@@ -86,30 +87,6 @@ def test_assemble_refuses_prefixes_of_different_models(tiny_lm):
     two, three = (compile_prefix(tiny_lm(num_hidden_layers=layers), prompt) for layers in (2, 3))
     with pytest.raises(BankError, match="different numbers of layers"):
         assemble([two, three])
-
-
-def test_store_compiles_once_and_knows_no_prompt(tiny_lm, mixed_bank):
-    store = PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))
-    assert store[2] is store[2]
-    assert store[-1] is None
-    assert store.embedding(-1) is None
-    assert [store.length(i) for i in (-1, 1, 2, 3)] == [0, 1, 5, 11]
-    assert store.name(-1) == "no prompt"
-    assert store.name(3) == "prompt 'soft-11'"
-
-
-@pytest.mark.parametrize("index", [4, -2])
-def test_store_refuses_an_index_outside_the_bank(tiny_lm, mixed_bank, index):
-    with pytest.raises(SelectorError, match=f"no prompt {index}: the bank has 4"):
-        PrefixStore(tiny_lm(), mixed_bank(tiny_lm()))[index]
-
-
-def test_store_without_a_bank_has_only_no_prompt(tiny_lm):
-    store = PrefixStore(tiny_lm(), None)
-    assert len(store) == 0
-    assert store[-1] is None
-    with pytest.raises(SelectorError, match="the bank has 0"):
-        store[0]
 
 
 def test_prompt_that_fills_the_context_is_refused(tiny_lm):

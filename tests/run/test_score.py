@@ -12,8 +12,8 @@ from idp.model.loaded import LanguageModel
 from idp.run import passes, readout
 from idp.run import score as score_module
 from idp.run.packing import Request
-from idp.run.prefix import PrefixStore
 from idp.run.score import Score, score, score_prompts
+from idp.run.store import PrefixStore
 from idp.run.ways import way_of
 
 ARCHITECTURES = ["llama", "opt", "gpt2", "qwen2", "mistral"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from idp.run import passes, ways
 from idp.run.packing import Request, lay_out
 from idp.run.passes import Job, run_expanded, run_packed, run_plain
-from idp.run.prefix import PrefixStore
 from idp.run.readout import readout
 from idp.run.score import score
+from idp.run.store import PrefixStore
 from idp.run.ways import way_of
 
 _TOKENS = st.integers(3, 383)

@@ -127,3 +127,22 @@ def test_prompts_of_the_same_names_are_not_the_same_bank(tiny_lm):
     one, other = (PromptBank([Prompt("a", text=text)]) for text in ("Be brief. ", "Be kind. "))
     with pytest.raises(SelectorError, match="fitted on another bank"):
         wrap(lm.model, lm.tokenizer, other, get_selector("random").fit(one, lm))
+
+
+def test_prefixes_are_kept_within_a_budget_and_beside_the_bank(tiny_lm, mixed_bank, tmp_path):
+    lm = tiny_lm()
+    folder = mixed_bank(lm).save(tmp_path / "bank")
+    model = wrap(lm.model, lm.tokenizer, folder, "random", prefix_budget=0, keep_prefixes=True)
+    assert model.store[2] is not None
+    assert model.store.nbytes == 0
+    assert len(list((folder / "prefixes").rglob("*.safetensors"))) == 1
+    assert len(PromptBank.load(folder)) == 4  # the bank is as it was
+    elsewhere = wrap(lm.model, lm.tokenizer, mixed_bank(lm), "random", keep_prefixes=tmp_path / "kept")
+    assert elsewhere.store[2] is not None
+    assert list((tmp_path / "kept").rglob("*.safetensors"))
+
+
+def test_prefixes_cannot_be_kept_beside_a_bank_in_memory(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    with pytest.raises(BankError, match="give keep_prefixes a folder"):
+        wrap(lm.model, lm.tokenizer, mixed_bank(lm), "random", keep_prefixes=True)

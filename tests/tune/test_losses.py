@@ -7,8 +7,8 @@ import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.run.prefix import PrefixStore
 from idp.run.score import score
+from idp.run.store import PrefixStore
 from idp.tune.examples import Example
 from idp.tune.losses import example_losses
 from idp.tune.objective import Objective

@@ -11,8 +11,8 @@ from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import PromptTooLongError, TaskError
 from idp.run.packing import Request
-from idp.run.prefix import PrefixStore
 from idp.run.score import score
+from idp.run.store import PrefixStore
 from idp.tune.examples import Example
 from idp.tune.objective import TEXT_TOKENS, TEXT_WEIGHT, Objective, length_groups
 
