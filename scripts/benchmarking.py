@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 FEWEST_REPEATS = 5
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 SHAPES: dict[str, dict[str, int]] = {
-    "66m": {
+    "61m": {  # LLaMA-7B's proportions: an MLP 2.7 times as wide as the model
         "vocab_size": 32_000,
         "hidden_size": 512,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 8,
+        "intermediate_size": 1376,
+        "num_hidden_layers": 9,
         "num_attention_heads": 8,
         "max_position_embeddings": 2048,
     },
@@ -243,7 +243,7 @@ def _some_ids(lm: LanguageModel, batch: int, length: int) -> Tensor:
 
 
 def random_llama(
-    shape: str = "66m", *, seed: int = 0, device: str = "auto", dtype: str = "auto", **changes: int
+    shape: str = "61m", *, seed: int = 0, device: str = "auto", dtype: str = "auto", **changes: int
 ) -> LanguageModel:
     """Make a LLaMA-shaped model with random weights and an invented vocabulary.
 
