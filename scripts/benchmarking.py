@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FEWEST_REPEATS = 5
+WIDTH = 120  # of the table where it is read from a file
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
 SHAPES: dict[str, dict[str, int]] = {
     "61m": {  # LLaMA-7B's proportions: an MLP 2.7 times as wide as the model
@@ -51,6 +53,8 @@ Repeats = Annotated[int, typer.Option(min=1, help="Times each side is measured; 
 Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves torch's own number.")]
 Models = Annotated[str, typer.Option(help="Comma-separated: reference, random, or anything idp can load.")]
 Shape = Annotated[str, typer.Option(help=f"Shape of the random model: {', '.join(SHAPES)}.")]
+Tokens = Annotated[int, typer.Option(min=0, help="Most tokens of a request; 0 for the model's own, 32 or 512.")]
+NewTokens = Annotated[int, typer.Option(min=0, help="Tokens generated for each; 0 for the model's own, 64 or 128.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="File the rows are written to.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -318,7 +322,7 @@ def environment() -> dict[str, Any]:
 
 def show(rows: Sequence[Row], console: Console | None = None) -> None:
     """Print one table a model, what the rows' notes say, and what it all ran on."""
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     for model in dict.fromkeys(row.model for row in rows):
         of_model = [row for row in rows if row.model == model]
         first = of_model[0]
