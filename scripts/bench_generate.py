@@ -205,8 +205,7 @@ def memory_rows(subjects: Subjects) -> list[Row]:
     longest = subjects.longest(subjects.batch)
     static = subjects.static(longest)
     peaks = [
-        peak_bytes(subjects.run([model], [subjects.batch]), subjects.lm.device.type)
-        for model in (subjects.router, static)
+        peak_bytes(subjects.run([model], [subjects.batch]), subjects.lm.device) for model in (subjects.router, static)
     ]
     weights = bytes_of(subjects.lm.model)
     kept = [kept_bytes(subjects.router, range(PROMPTS)), kept_bytes(static, [longest])]
@@ -235,7 +234,7 @@ def counted(
     return Row(subjects.lm.name, work, against, theirs / ours, None, None, goal, ours, theirs, None, **ran)
 
 
-def peak_bytes(call: Callable[[], object], device: str) -> int:
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     """Most bytes alive at once during a call, beyond those alive before it.
 
     On the CPU the resident size of a process depends on what the allocator kept back, so every allocation and release
@@ -243,8 +242,8 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
     """
     call()  # what is made once is not part of it
     gc.collect()
-    if device == "cuda":
-        return _cuda_peak_bytes(call)
+    if device.type == "cuda":
+        return _cuda_peak_bytes(call, device)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -255,13 +254,13 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
     return peak
 
 
-def _cuda_peak_bytes(call: Callable[[], object]) -> int:
-    bench.synchronise()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+def _cuda_peak_bytes(call: Callable[[], object], device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     call()
-    bench.synchronise()
-    return torch.cuda.max_memory_allocated() - before
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def bytes_of(model: nn.Module) -> int:

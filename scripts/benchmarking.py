@@ -211,9 +211,9 @@ def _seconds_of(call: Callable[[], object], clock: Callable[[], float]) -> float
 
 
 def synchronise() -> None:
-    """Wait until the accelerator has done what it was told; a CPU always has."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    """Wait until every accelerator has done what it was told; a CPU always has."""
+    for number in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(number)
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ def test_peak_memory_is_the_same_every_time_and_sees_temporaries(generate):
         kept = torch.ones(1000)  # 4,000 bytes
         kept.add(1).add_(1)  # 4,000 more for a moment
 
-    (peak,) = {generate.peak_bytes(call, "cpu") for _ in range(3)}
+    (peak,) = {generate.peak_bytes(call, torch.device("cpu")) for _ in range(3)}
     assert 8000 <= peak < 8100  # the numbers added are tensors of a few bytes
 
 
