@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import Cache, DynamicCache
 
 from idp.errors import BankError, ModelError, PromptTooLongError
@@ -125,39 +124,41 @@ def assemble(prefixes: Sequence[Prefix | None], cache: Cache | None = None) -> t
     Raises:
         BankError: the prefixes are of different models.
     """
-    rows, distinct = _distinct(prefixes)
+    places = _places(prefixes)
     lengths = torch.tensor([0 if prefix is None else prefix.length for prefix in prefixes])  # (B,)
     longest = int(lengths.max()) if len(prefixes) else 0
     mask = (torch.arange(longest) >= longest - lengths[:, None]).long()  # (B, N0)
-    model = next((prefix for prefix in distinct if prefix is not None), None)
-    if model is None:
+    if not places:
         return cache, mask
-    if any(prefix is not None and len(prefix.layers) != len(model.layers) for prefix in distinct):
+    model = places[0][0]
+    if any(len(prefix.layers) != len(model.layers) for prefix, _ in places):
         raise BankError("the prefixes of one batch have different numbers of layers: compile them for one model.")
-    device = model.layers[0][0].device
-    index = torch.tensor(rows, device=device)
     filled = DynamicCache() if cache is None else cache
-    for number, (keys, values) in enumerate(model.layers):
-        filled.update(
-            _stacked(distinct, number, 0, keys, longest).index_select(0, index.to(keys.device)),
-            _stacked(distinct, number, 1, values, longest).index_select(0, index.to(values.device)),
-            number,
-        )
-    return filled, mask.to(device)
+    for number in range(len(model.layers)):
+        keys, values = (_side_by_side(places, number, part, len(prefixes), longest) for part in (0, 1))
+        filled.update(keys, values, number)
+    return filled, mask.to(model.layers[0][0].device)
 
 
-def _distinct(prefixes: Sequence[Prefix | None]) -> tuple[list[int], list[Prefix | None]]:
-    """Number the different prefixes: `prefixes[b] is distinct[rows[b]]`."""
-    places: dict[int, int] = {}
-    rows = [places.setdefault(id(prefix), len(places)) for prefix in prefixes]
-    distinct: list[Prefix | None] = [None] * len(places)
-    for row, prefix in zip(rows, prefixes, strict=True):
-        distinct[row] = prefix
-    return rows, distinct
+_Places: TypeAlias = list[tuple[Prefix, list[int]]]
 
 
-def _stacked(distinct: list[Prefix | None], layer: int, part: int, like: Tensor, longest: int) -> Tensor:
-    """Stack the keys (part 0) or values (part 1) of one layer: `(U, kv_heads, N0, head_dim)`."""
-    empty = like[:, :0]  # (kv_heads, 0, head_dim)
-    tensors = [empty if prefix is None else prefix.layers[layer][part] for prefix in distinct]
-    return torch.stack([pad(tensor, (0, 0, longest - tensor.shape[-2], 0)) for tensor in tensors])
+def _places(prefixes: Sequence[Prefix | None]) -> _Places:
+    """Each different prefix with the rows it stands in front of."""
+    places: dict[int, tuple[Prefix, list[int]]] = {}
+    for row, prefix in enumerate(prefixes):
+        if prefix is not None:
+            places.setdefault(id(prefix), (prefix, []))[1].append(row)
+    return list(places.values())
+
+
+def _side_by_side(places: _Places, layer: int, part: int, batch: int, longest: int) -> Tensor:
+    """Keys (part 0) or values (part 1) of one layer, zeros where a row has none: `(B, kv_heads, N0, head_dim)`."""
+    first, rows = places[0]
+    like = first.layers[layer][part]  # (kv_heads, n, head_dim)
+    if len(rows) == batch:
+        return like.expand(batch, -1, -1, -1)  # the cache makes the copy
+    both = like.new_zeros(batch, like.shape[0], longest, like.shape[2])
+    for prefix, rows in places:
+        both[rows, :, longest - prefix.length :] = prefix.layers[layer][part]
+    return both
