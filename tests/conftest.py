@@ -9,7 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,16 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
+    from idp.bank.bank import PromptBank
+    from idp.bank.prompt import Prompt
     from idp.model.loaded import LanguageModel
 
     TinyLM = Callable[..., LanguageModel]
+    MixedBank = Callable[[LanguageModel], PromptBank]
+    PlainLogits = Callable[[LanguageModel, Prompt | None, Sequence[int]], Tensor]
 
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -125,6 +130,13 @@ def _config(architecture: str, vocab_size: int, overrides: dict[str, Any]) -> Pr
         "qwen2": grouped,
         "qwen3": grouped | {"head_dim": 8},
         "gemma2": grouped | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 256},
+        "gemma3": grouped
+        | {
+            "head_dim": 8,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 256,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
         "phi3": grouped,
         "cohere": grouped,
         "granite": grouped | {"logits_scaling": 8.0},
@@ -142,4 +154,40 @@ def _config(architecture: str, vocab_size: int, overrides: dict[str, Any]) -> Pr
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2},
         "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2},
     }
-    return AutoConfig.for_model(architecture, **(common | fields[architecture] | overrides))
+    kind = {"gemma3": "gemma3_text"}.get(architecture, architecture)  # the part of it without images
+    return AutoConfig.for_model(kind, **(common | fields[architecture] | overrides))
+
+
+@pytest.fixture(scope="session")
+def mixed_bank() -> MixedBank:
+    """Text and soft prompts of different lengths, at the scale of the model's own embeddings."""
+    from idp.bank.bank import PromptBank
+    from idp.bank.prompt import Prompt
+
+    made: dict[int, PromptBank] = {}
+
+    def make(lm: LanguageModel) -> PromptBank:
+        width = lm.embed(torch.zeros(1, dtype=torch.long)).shape[-1]
+        if width not in made:
+            generator = torch.Generator().manual_seed(0)
+            soft = [0.3 * torch.randn(n, width, generator=generator) for n in (1, 5, 11)]
+            prompts = [Prompt(f"soft-{len(e)}", embedding=e) for e in soft]
+            made[width] = PromptBank([Prompt("text", text="Answer with a fact: "), *prompts])
+        return made[width]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain_logits() -> PlainLogits:
+    """Logits `(T, V)` of an input behind a prompt: one row, no cache, no mask, embeddings in."""
+
+    def run(lm: LanguageModel, prompt: Prompt | None, ids: Sequence[int]) -> Tensor:
+        embeds = lm.embed(torch.tensor([list(ids)]))  # (1, T, d)
+        if prompt is not None:
+            embeds = torch.cat([lm.embed_prompt(prompt)[None], embeds], dim=1)
+        with torch.no_grad():
+            logits: Tensor = lm.model(inputs_embeds=embeds, use_cache=False).logits[0, -len(ids) :]
+        return logits
+
+    return run

@@ -12,6 +12,7 @@ from torch import Tensor
 from idp.bank.prompt import Prompt
 from idp.errors import BankError, ModelError
 from idp.model.fingerprint import embedding_width, fingerprint
+from idp.model.support import base_model, require_decoder, why_no_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,13 +34,14 @@ class LanguageModel:
     `inputs_embeds`, which is how prompts are tuned).
 
     Attributes:
-        model: any causal language model of `transformers`.
+        model: any causal language model of `transformers`. Of a PEFT model it is the model inside, adapters included.
         tokenizer: its tokenizer.
         name: what to call it in messages and results.
         traits: what was found out about the model by trying, so that it is tried only once.
 
     Raises:
-        ModelError: the model has no input embeddings, so no prompt can be put in front of a text.
+        ModelError: the model has no input embeddings, so no prompt can be put in front of a text; it is an
+            encoder-decoder; or PEFT gave it a prompt already.
 
     Example:
         >>> lm = LanguageModel(model, tokenizer, "my-model")  # doctest: +SKIP
@@ -54,6 +56,8 @@ class LanguageModel:
 
     def __post_init__(self) -> None:
         """Check that prompts can be embedded, and freeze the model."""
+        self.model = base_model(self.model, self.name)
+        require_decoder(self.model, self.name)
         try:
             embeddings = self.model.get_input_embeddings()
         except (AttributeError, NotImplementedError) as error:
@@ -130,6 +134,19 @@ class LanguageModel:
                 return token
         raise ModelError(f"the tokenizer of {self.name} has neither a bos nor an eos token; set tokenizer.bos_token.")
 
+    @cached_property
+    def _why_no_prompts(self) -> str | None:
+        return why_no_prompts(self.model, self.name)
+
+    def require_prompts(self) -> None:
+        """Refuse a model that prompts cannot be put in front of.
+
+        Raises:
+            ModelError: it keeps a recurrent state, or looks tokens up in every layer.
+        """
+        if self._why_no_prompts is not None:
+            raise ModelError(self._why_no_prompts)
+
     def embed(self, ids: Tensor) -> Tensor:
         """Embed token ids by calling the model's own input embeddings, as its forward pass does.
 
@@ -155,7 +172,9 @@ class LanguageModel:
 
         Raises:
             BankError: the prompt's width is not the model's, or its text has no tokens.
+            ModelError: prompts cannot be put in front of this model's inputs.
         """
+        self.require_prompts()
         if prompt.embedding is None:
             return self.embed(self._prompt_ids(prompt))  # (n, d)
         width = prompt.embedding.shape[-1]

@@ -52,6 +52,7 @@ def wrap(
 
     Raises:
         BankError: no or a broken bank, or one made for another model.
+        ModelError: a model that prompts cannot be put in front of.
         SelectorError: an unknown selector, or one that is not fitted on this bank.
 
     Example:
@@ -100,6 +101,7 @@ def prepare(
         if selector != "none" and not isinstance(selector, NoneSelector):
             raise SelectorError("a selector needs a bank to choose from: give bank=..., or selector='none'.")
         return DynamicPromptModel(lm, None, get_selector("none"))
+    lm.require_prompts()
     prompts = bank if isinstance(bank, PromptBank) else PromptBank.load(bank)
     if prompts.fingerprint is not None:  # a bank of text fits any model, and hashing a large one takes seconds
         prompts.require(lm.fingerprint, allow_mismatch=allow_mismatch)
