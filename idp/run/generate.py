@@ -313,11 +313,12 @@ class DynamicPromptModel:
     def _cached(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> Any:
         """Generate behind cached keys and values."""
         lowered = {} if new == options.new_tokens(batch.ids.shape[1]) else {"max_new_tokens": new, "max_length": None}
+        if options.get("cache_implementation") is not None:
+            lowered |= {"cache_implementation": None, "max_cache_len": None}  # a cache is given, none has to be made
         empty = None
         if options.cache_kind == "static":
             room = max(self._width(choices, batch, new), options.get("max_cache_len") or 0)
             empty = StaticCache(config=self.model.config, max_cache_len=room)
-            lowered |= {"cache_implementation": None, "max_cache_len": None}
         prefixes = {choice: self.store[choice] for choice in set(choices)}
         copies = options.copies  # transformers repeats inputs for beams and samples, but not a cache
         cache, mask = assemble([prefixes[choice] for choice in choices for _ in range(copies)], empty)

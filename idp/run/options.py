@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import Tensor
 
@@ -61,11 +61,11 @@ class GenerationOptions:
         cache = self.get("cache_implementation")
         if self.get("use_cache") is False or self.get("prefill_chunk_size") is not None:
             return "other"
-        if cache in (None, "dynamic", "hybrid"):  # hybrid is what old checkpoints say, and means nothing any more
+        if cache in (None, "hybrid"):  # hybrid is what old checkpoints say, and means nothing any more
             return "dynamic"
-        # What a model's own settings say cannot be taken back in a config, whose None counts as "not said".
-        is_default = self._model_says(cache) and self.config is not None
-        return "static" if cache == "static" and not is_default else "other"
+        if cache not in ("dynamic", "static") or (self._model_says(cache) and self.config is not None):
+            return "other"  # what a model's own settings say cannot be taken back in a config, whose None says nothing
+        return cast('Literal["dynamic", "static"]', cache)
 
     def _model_says(self, cache: str) -> bool:
         return getattr(self._sources[-1], "cache_implementation", None) == cache

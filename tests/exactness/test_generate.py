@@ -19,12 +19,7 @@ _CHOICES = [0, 3, -1, 1, 2]
 _GREEDY = {"do_sample": False, "return_dict_in_generate": True, "output_logits": True}
 _CACHES = [
     {},
-    pytest.param(
-        {"cache_implementation": "dynamic"},
-        marks=pytest.mark.xfail(
-            strict=True, raises=ValueError, reason="handed on with our cache, which transformers refuses"
-        ),
-    ),
+    {"cache_implementation": "dynamic"},
     {"cache_implementation": "static"},
     {"use_cache": False},
     {"prefill_chunk_size": 2},

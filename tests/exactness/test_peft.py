@@ -15,8 +15,8 @@ from idp.bank.prompt import Prompt
 from idp.errors import ModelError
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
-from idp.run.prefix import PrefixStore
 from idp.run.score import Request, score
+from idp.run.store import PrefixStore
 from idp.run.wrap import wrap
 from idp.select.registry import get_selector
 

@@ -14,7 +14,7 @@ from idp.bank.prompt import Prompt
 from idp.errors import ModelError
 from idp.model.loaded import LanguageModel
 from idp.model.support import why_no_prompts
-from idp.run.prefix import PrefixStore
+from idp.run.store import PrefixStore
 from idp.run.wrap import wrap
 
 TinyLM = Callable[..., Any]

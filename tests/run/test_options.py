@@ -6,7 +6,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from idp.model.loaded import LanguageModel
+from idp.run.generate import DynamicPromptModel
 from idp.run.options import GenerationOptions
+from idp.select.registry import get_selector
 
 
 def test_arguments_come_before_the_config_and_that_before_the_models(tiny_lm):
@@ -69,3 +72,14 @@ def test_a_static_cache_that_the_model_itself_asks_for(tiny_lm):
     model.generation_config = GenerationConfig(cache_implementation="static")
     assert GenerationOptions(model, None, {}).cache_kind == "static"
     assert GenerationOptions(model, GenerationConfig(), {}).cache_kind == "other"  # a config could not take it back
+
+
+def test_a_dynamic_cache_that_the_model_itself_asks_for(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    model = copy.copy(lm.model)
+    prompted = DynamicPromptModel(LanguageModel(model, lm.tokenizer, "own cache"), mixed_bank(lm), get_selector("none"))
+    ids, settings = torch.tensor([[5, 6, 7]]), {"max_new_tokens": 4, "do_sample": False}
+    expected = prompted.generate_with([2], ids, **settings)
+    model.generation_config = GenerationConfig(cache_implementation="dynamic", eos_token_id=2, pad_token_id=0)
+    assert torch.equal(prompted.generate_with([2], ids, **settings), expected)
+    assert torch.equal(prompted.generate_with([2], ids, GenerationConfig(**settings)), expected)

@@ -49,7 +49,7 @@ def test_models_that_cannot_pack_report_requests_and_not_options(tiny_lm, mixed_
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_common_architectures_pack(tiny_lm, architecture):
-    assert packs_options(PrefixStore(tiny_lm(architecture), None))
+    assert way_of(tiny_lm(architecture)) == "packed"
 
 
 def test_options_do_not_see_each_other(tiny_lm, mixed_bank):
