@@ -22,6 +22,7 @@ from idp.cli.options import (
     split_names,
 )
 from idp.cli.quiet import hush
+from idp.launch import rank
 
 if TYPE_CHECKING:
     from idp.evaluate.evaluation import Evaluation
@@ -73,6 +74,8 @@ def eval_command(
     Prints one row per arm: accuracy, share of the compression loss recovered, cost.
 
     Interrupt it when you like: the same command goes on where it stopped.
+
+    Several devices share the work under `accelerate launch -m idp eval ...`.
     """
     hush(debug)
     from idp.model.aliases import resolve
@@ -96,7 +99,8 @@ def eval_command(
         allow_mismatch=allow_mismatch,
         fresh=fresh,
     )
-    (_print_json if json else _print_report)(evaluation)
+    if rank() == 0:  # of several processes that share an evaluation, one tells
+        (_print_json if json else _print_report)(evaluation)
 
 
 def default_tasks(model: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from idp.cli.quiet import undisturbed
+from idp.launch import rank
 
 if TYPE_CHECKING:
     from idp.evaluate.settings import Observer
@@ -110,9 +112,15 @@ def clock(seconds: float) -> str:
 def progress(debug: bool = False) -> Iterator[Observer]:
     """An observer for the time of a long call, fit for what stderr is; nothing else reaches the screen meanwhile.
 
+    Of several processes with the same work, only the first is heard.
+
     Args:
         debug: let libraries print.
     """
+    if rank() > 0:
+        with undisturbed(lambda message: None, debug):
+            yield Lines(StringIO())
+        return
     console = Console(file=sys.stderr)  # the stream of now, whatever takes its place later
     if not console.is_terminal or console.is_dumb_terminal:
         lines = Lines(sys.stderr)

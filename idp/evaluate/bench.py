@@ -13,11 +13,12 @@ from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import ANSWERS, Memo, forget
 from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
+from idp.evaluate.parallel import Team
 from idp.evaluate.selectors import SelectorShop
-from idp.evaluate.settings import Observer, Settings
+from idp.evaluate.settings import Observer, Settings, Silent
 from idp.evaluate.tasks import EvalTask, load_tasks
-from idp.model.aliases import resolve
-from idp.model.load import load
+from idp.model.aliases import ModelSpec, resolve
+from idp.model.load import load, require_loadable
 from idp.model.loaded import LanguageModel
 from idp.select.base import Selector
 
@@ -30,6 +31,9 @@ TUNED_BANK_HINT = (
 class Bench:
     """Everything an evaluation works with.
 
+    Processes that were started together run it in step: all make the same calls, each computes its share of the
+    answers, and the first one alone reads and writes files and learns what selectors have to learn.
+
     Args:
         settings: what was asked.
         observer: is told of progress.
@@ -39,12 +43,15 @@ class Bench:
     """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
-        self.settings, self.observer = settings, observer
+        self.team = Team.launched()
+        self.settings, self.observer = settings, observer if self.team.is_first else Silent()
         self.notes: list[str] = []
         self._encodings: dict[str, Encodings] = {}
         self.spec = resolve(settings.model)
         arms = check_arms(settings.arms)
-        make_writable(settings.output_dir)
+        if self.team.is_first:
+            make_writable(settings.output_dir)
+        require_loadable(self.spec)  # quick, where the data of tasks may be a long download
         self.tasks: list[EvalTask] = load_tasks(settings.tasks)
         self.lm = self._loaded_lm()  # before the dense one: without it nothing is worth doing
         self.arms = [name for name in arms if self._possible(name)]
@@ -52,24 +59,32 @@ class Bench:
             raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
         if self.uses_bank:
             _ = self.bank  # a broken one is found before anything is run
-        if settings.fresh:
+        if settings.fresh and self.team.is_first:
             forget(settings.output_dir)  # last: a mistyped option should not cost hours of answers
 
     def _loaded_lm(self) -> LanguageModel:
         """The compressed model."""
         self.observer.stage(f"loading {self.spec.name}", None)
-        return load(self.spec, device=self.settings.device, dtype=self.settings.dtype)
+        return self._load(self.spec)
+
+    def _load(self, name: str | ModelSpec) -> LanguageModel:
+        """Load a model where this process has its models."""
+        return load(name, device=self.team.device or self.settings.device, dtype=self.settings.dtype)
 
     @cached_property
     def dense(self) -> LanguageModel | None:
-        """The uncompressed model, None where it is unknown, unwanted or out of reach."""
+        """The uncompressed model, None where it is unknown, unwanted or out of reach (of one process, so of all)."""
+        lm = self._loaded_dense()
+        return lm if all(self.team.gather([lm is not None])) else None
+
+    def _loaded_dense(self) -> LanguageModel | None:
         source = self.settings.dense or self.spec.dense
         if source is None or source == "none":
             self.note("the dense model is not known (--dense gives it), so no gap can be stated.")
             return None
         self.observer.stage("loading the dense model", None)
         try:
-            return load(source, device=self.settings.device, dtype=self.settings.dtype)
+            return self._load(source)
         except IdpError as error:
             if self.settings.dense is not None:
                 raise
@@ -101,7 +116,7 @@ class Bench:
     @cached_property
     def shop(self) -> SelectorShop:
         """Where selectors come from."""
-        return SelectorShop(self.lm, self.bank, self.tasks, self.settings, self.observer)
+        return SelectorShop(self.lm, self.bank, self.tasks, self.settings, self.observer, self.team)
 
     def note(self, message: str) -> None:
         """Keep a note for the report, and tell it at once."""
@@ -152,7 +167,7 @@ class Bench:
     def _wrapped(self, lm: LanguageModel, bank: PromptBank | None, selector: str | Selector) -> IdpLM:
         # Answers of another version of the code, or of another precision, are not reused.
         scope = repr((idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type))
-        memo = Memo(self.settings.output_dir / ANSWERS, scope)
+        memo = Memo(self.settings.output_dir / ANSWERS if self.team.is_first else None, scope)
         settings = self.settings
         return IdpLM(
             lm,
@@ -164,6 +179,7 @@ class Bench:
             memo=memo,
             encodings=self._encodings.setdefault(_tokenization(lm), {}),
             advance=self.observer.advance,
+            team=self.team,
         )
 
 

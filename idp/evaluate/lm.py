@@ -18,17 +18,24 @@ from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CacheHook
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from idp.bank.bank import PromptBank
-from idp.errors import IdpError, ModelError, suggest
+from idp.errors import IdpError, PromptTooLongError
+from idp.evaluate.arguments import check_arguments, check_tokens, context_length
 from idp.evaluate.memo import Answer, Memo
+from idp.evaluate.ownership import claim, describe
+from idp.evaluate.parallel import Team, accelerator
+from idp.evaluate.tasks import quiet
 from idp.evaluate.timing import timed
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
+from idp.run.inputs import pad_left
 from idp.run.score import Request, score
 from idp.run.wrap import prepare
 from idp.select.base import Selection, Selector
@@ -51,18 +58,27 @@ class IdpLM(HFLM):
         pretrained: alias, path or hub id, or a `LanguageModel`.
         bank: a `PromptBank` or the folder of one; may be left out with ``selector="none"``.
         selector: a name with options (``attention:calibrate=center``), or a fitted `Selector`.
-        device: ``auto``, ``cpu``, ``cuda`` ...
+        device: ``auto``, ``cpu``, ``cuda`` ...; under `accelerate launch` each process has its own.
         dtype: ``auto``, ``float32``, ``bfloat16`` ...
         batch_size: rows run at once.
+        max_length: context length in tokens, prompt included, where less than the model's own is wanted.
         seed: of selectors that draw.
         allow_mismatch: whether a bank made for another model may be used.
         memo: where answers are kept; in memory unless given.
         encodings: token ids of pairs of texts, to be shared by arms with one tokenizer.
         advance: called with the number of requests just answered.
-        kwargs: further arguments of lm-eval's `hf` model.
+        team: processes that run the same evaluation in step and share its work. Without it, processes started
+            together by `accelerate launch` each answer the requests that lm-eval gives them.
+        kwargs: further arguments of lm-eval's `hf` model, with the meaning they have there: ``add_bos_token``,
+            ``prefix_token_id``, ``think_end_token``, ``enable_thinking``, ``chat_template_args``. Those that do not
+            work with prompts are refused (see `idp.evaluate.arguments`).
 
     Attributes:
         seconds: model and selection time of all requests so far, each counted as if computed for this arm alone.
+
+    lm-eval's caches work. The one of requests (``cache_requests``) holds texts, the same for all models. The one of
+    answers (``use_cache=PATH``) does not know about prompts, so a file belongs to the model, bank, selector and
+    arguments it was begun with, and is refused to others.
 
     Raises:
         IdpError: any of the arguments does not fit, each with its own message.
@@ -76,34 +92,57 @@ class IdpLM(HFLM):
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | str = 32,
+        max_length: int | None = None,
         seed: int = 0,
         allow_mismatch: bool = False,
         memo: Memo | None = None,
         encodings: Encodings | None = None,
         advance: Callable[[int], None] | None = None,
+        team: Team | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.pop("max_batch_size", None)  # lm-eval always passes it; rows are counted, not probed
-        known = {*inspect.signature(HFLM).parameters, *inspect.signature(IdpLM).parameters} - {"kwargs"}
-        if unknown := sorted(set(kwargs) - known):  # the base class would pass them over
-            raise IdpError(f"unknown model argument {unknown[0]!r}. {suggest(unknown[0], known)}")
-        lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=device, dtype=dtype)
+        check_arguments(kwargs, set(inspect.signature(IdpLM).parameters) - {"kwargs"})
+        together = accelerator() if team is None else None
+        place = device if together is None else together.device
+        lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=place, dtype=dtype)
+        check_tokens(lm, kwargs.get("add_bos_token"), kwargs.get("prefix_token_id"))
         # lm-eval reads "selector=none" in a string of arguments as None.
         chosen_by = "none" if selector is None else selector
         self.prompted: DynamicPromptModel = prepare(lm, bank, chosen_by, allow_mismatch=allow_mismatch, seed=seed)
-        super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **kwargs)
+        with quiet():  # it warns that it leaves the processes to us
+            super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **kwargs)
+        if together is not None:
+            self.accelerator, self._rank, self._world_size = together, together.process_index, together.num_processes
+        self.team = team or Team()
         self.memo = memo or Memo(None, "")
         self._encodings: Encodings = {} if encodings is None else encodings
         self.advance = advance or (lambda count: None)
         self.seconds = 0.0
         self._selections: dict[str | Tokens, Selection] = {}
-        self._choice_of: dict[Tokens, int] = {}
+        self._batch: list[str] = []
+        self._whole_length = context_length(lm, max_length)
+        if self.max_length < 1:
+            raise PromptTooLongError(
+                f"the longest prompt takes {self._whole_length - self.max_length} tokens, which leaves nothing of a "
+                f"context of {self._whole_length}; choose shorter prompts or a larger max_length."
+            )
 
     @cached_property  # lm-eval and we ask for it with every request
     def max_length(self) -> int:
         """Context length in tokens that is left beside the longest prompt of the bank."""
         bank, store = self.prompted.bank, self.prompted.store
-        return self.prompted.lm.max_length - max((store.length(i) for i in range(len(bank or ()))), default=0)
+        return self._whole_length - max((store.length(i) for i in range(len(bank or ()))), default=0)
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Let lm-eval keep answers (``use_cache``), in a file that holds no other arm's.
+
+        Raises:
+            IdpError: it does.
+        """
+        if cache_hook.dbdict is not None:
+            depends = (self.max_length, self.add_bos_token, self.prefix_token_id, self.think_end_token)
+            claim(cache_hook.dbdict, describe(self.prompted, *depends))
+        super().set_cache_hook(cache_hook)
 
     def selection_of(self, context: str) -> Selection:
         """What was chosen for a context that has been run (of a rolling request: for any text)."""
@@ -129,7 +168,8 @@ class IdpLM(HFLM):
         new = {key: ids for key, ids in contexts.items() if key not in self._selections}
         if not new:
             return
-        chosen, seconds = timed(lambda: self.prompted.selector.select_batch(list(new.values())))
+        choose = partial(self.prompted.selector.select_batch, list(new.values()))
+        chosen, seconds = self.team.agree(lambda: timed(choose))
         self._selections.update(zip(new, chosen, strict=True))
         self.seconds += seconds
 
@@ -137,11 +177,14 @@ class IdpLM(HFLM):
         self, keys: list[Any], compute: Callable[[list[int]], Iterable[list[tuple[int, Any, float]]]]
     ) -> list[Answer]:
         """Look keys up, compute what is missing chunk by chunk, keep each chunk at once."""
-        found = self.memo.get(keys)
+        found = self.team.agree(lambda: self.memo.get(keys))
         missing = [index for index, answer in enumerate(found) if answer is None]
         self.advance(len(keys) - len(missing))
-        for chunk in compute(missing):
-            self.memo.put((keys[index], value, seconds) for index, value, seconds in chunk)
+        for mine in compute(missing):
+            chunk = self.team.gather(mine)
+            self.advance(len(chunk) - len(mine))
+            if self.team.is_first:
+                self.memo.put((keys[index], value, seconds) for index, value, seconds in chunk)
             for index, value, seconds in chunk:
                 found[index] = Answer(value, seconds)
         answers = [answer for answer in found if answer is not None]
@@ -168,13 +211,29 @@ class IdpLM(HFLM):
             for choice, (context, continuation) in zip(choices, pairs, strict=True)
         ]
 
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Score whole texts in windows, cut as lm-eval cuts them.
+
+        The base class lets processes wait for each other here, which models of their own need not; where one of them
+        finds all its answers in lm-eval's cache, the others would wait forever.
+        """
+        texts = [self._windows(str(request.args[0])) for request in requests]
+        scores = iter(self._loglikelihood_tokens([window for windows in texts for window in windows]))
+        return [sum((next(scores)[0] for _ in windows), 0.0) for windows in texts]
+
+    def _windows(self, text: str) -> list[PairRequest]:
+        """Each token of a text once, behind as many of those before it as fit."""
+        windows = get_rolling_token_windows(self.tok_encode(text), self.prefix_token_id, self.max_length, 1)
+        return [(None, *make_disjoint_window(window)) for window in windows]
+
     def _score(self, wanted: list[tuple[int, Request]]) -> dict[tuple[int, Tokens], dict[Tokens, tuple[float, bool]]]:
         size = int(self.batch_size)
 
         def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
             order = sorted(missing, key=lambda index: -wanted[index][1].packed_length)
-            for start in range(0, len(order), 16 * size):
-                part = order[start : start + 16 * size]
+            step = 16 * size * self.team.size
+            for start in range(0, len(order), step):
+                part = self.team.share(order[start : start + step])
                 requests, choices = [wanted[i][1] for i in part], [wanted[i][0] for i in part]
                 done = score(self.prompted.store, requests, choices, batch_size=size, advance=self.advance)
                 yield [
@@ -199,15 +258,9 @@ class IdpLM(HFLM):
         return (text[0], tuple(context)) if text else ((self.prefix_token_id,), (self.prefix_token_id,))
 
     def _truncate(self, request: PairRequest) -> tuple[Tokens, Tokens]:
-        """Cut a context from the left where it does not fit, as lm-eval's contract asks."""
+        """Make room for a continuation."""
         _, context, continuation = request
-        room = self.max_length + 1 - len(continuation)
-        if len(context) <= room:
-            return tuple(context), tuple(continuation)
-        log.warning(
-            "a context of %d tokens was cut to its last %d to fit beside the prompt", len(context), max(1, room)
-        )
-        return tuple(context[-max(1, room) :]), tuple(continuation)
+        return tuple(_last(context, max(1, self.max_length + 1 - len(continuation)))), tuple(continuation)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Generate under the chosen prompts; the base class batches, cuts and stops."""
@@ -217,32 +270,42 @@ class IdpLM(HFLM):
 
         def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
             order = sorted(missing, key=lambda index: -len(tokens[str(requests[index].args[0])]))
-            for start in range(0, len(order), size):
-                part = order[start : start + size]
-                contexts = [str(requests[i].args[0]) for i in part]
-                self._choice_of = {tokens[context]: self._selections[context].index for context in contexts}
+            step = size * self.team.size
+            for start in range(0, len(order), step):
+                part = self.team.share(order[start : start + step])
                 parent = super(IdpLM, self).generate_until
                 texts, seconds = timed(partial(parent, [requests[i] for i in part], disable_tqdm=True))
                 self.advance(len(part))
                 yield [(i, text, seconds / len(part)) for i, text in zip(part, texts, strict=True)]
 
+        depends = (self.max_length, self.add_bos_token, self.think_end_token)
         keys = [
-            ("generate", self._prompt_id(self._selections[str(request.args[0])].index), self.max_length, *request.args)
+            ("generate", self._prompt_id(self._selections[str(request.args[0])].index), *depends, *request.args)
             for request in requests
         ]
         return [str(answer.value) for answer in self._answers(keys, compute)]
 
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokenise a batch for generation, each text as if it were alone, and remember which texts they are."""
+        self._batch = list(strings)
+        rows = [self.tok_encode(text) or [self.prefix_token_id] for text in strings]
+        room = left_truncate_len or self.max_length
+        return pad_left([_last(row, room) for row in rows], self.prompted.lm.pad_token_id)
+
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
-        """Generate for one padded batch under the prompts chosen before."""
-        mask = kwargs.pop("attention_mask")
-        rows = [tuple(row[keep].tolist()) for row, keep in zip(context, mask.bool(), strict=True)]
+        """Generate for the batch that was tokenised last, under the prompts chosen before."""
         if not kwargs.get("do_sample"):
             kwargs = {**kwargs, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         criteria = stop_sequences_criteria(self.tokenizer, stop, context.shape[1], context.shape[0])
         sequences: torch.Tensor = self.prompted.generate_with(
-            [self._choice_for(row) for row in rows],
+            [self._selections[text].index for text in self._batch],
             context,
-            attention_mask=mask,
             max_length=max_length,
             stopping_criteria=criteria,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -250,19 +313,17 @@ class IdpLM(HFLM):
         )
         return sequences
 
-    def _choice_for(self, row: Tokens) -> int:
-        """The choice for a row of this batch, whose context may have been cut from the left to fit."""
-        if row in self._choice_of:
-            return self._choice_of[row]
-        found = {choice for ids, choice in self._choice_of.items() if ids[-len(row) :] == row}
-        if len(found) != 1:
-            raise ModelError("contexts under different prompts were cut to the same end: shorten them or the prompts.")
-        return found.pop()
-
     def _prompt_id(self, choice: int) -> str:
         """What a prompt is, whatever bank it stands in and wherever."""
         bank = self.prompted.bank
         return "none" if choice == -1 or bank is None else bank.prompts[choice].digest
+
+
+def _last(context: list[int], room: int) -> list[int]:
+    """Cut a context from the left where it does not fit, as lm-eval's contract asks."""
+    if len(context) > room:
+        log.warning("a context of %d tokens was cut to its last %d to fit beside the prompt", len(context), room)
+    return context[-room:]
 
 
 def _parts(options: Iterable[Tokens]) -> list[tuple[Tokens, ...]]:

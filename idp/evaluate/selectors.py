@@ -10,8 +10,10 @@ from pathlib import Path
 
 import idp
 from idp.bank.bank import PromptBank
+from idp.bank.state import SelectorState
 from idp.errors import BankError, IdpError
 from idp.evaluate.calibration import calibrate, training_examples, usable
+from idp.evaluate.parallel import Team
 from idp.evaluate.settings import Observer, Settings
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
@@ -34,12 +36,20 @@ class SelectorShop:
         tasks: the tasks, whose training splits may be learned from.
         settings: of the evaluation.
         observer: is told of progress.
+        team: processes that need the same selectors; the first of them learns for all.
     """
 
     def __init__(
-        self, lm: LanguageModel, bank: PromptBank, tasks: Sequence[EvalTask], settings: Settings, observer: Observer
+        self,
+        lm: LanguageModel,
+        bank: PromptBank,
+        tasks: Sequence[EvalTask],
+        settings: Settings,
+        observer: Observer,
+        team: Team | None = None,
     ) -> None:
         self.lm, self.bank, self._tasks, self._settings, self._observer = lm, bank, tasks, settings, observer
+        self._team = team or Team()
 
     def make(self, spec: str) -> Selector:
         """A selector ready to choose.
@@ -49,14 +59,19 @@ class SelectorShop:
             TaskError: it needs fitting, and no task has a training split.
         """
         selector = get_selector(spec, seed=self._settings.seed)
+        if selector.needs == "nothing" and spec not in self.bank.selectors:
+            return selector.fit(self.bank, self.lm)
+        return selector.load_state(self._team.agree(lambda: self._state(spec)), self.bank, self.lm)
+
+    def _state(self, spec: str) -> SelectorState:
+        """What the selector knows: as the bank holds it, as an earlier run left it, or learned now."""
         for bank in (self.bank, self._cached):
             if bank is not None and spec in bank.selectors:
-                return selector.load_state(bank.selectors[spec], self.bank, self.lm)
-        if selector.needs == "nothing":
-            return selector.fit(self.bank, self.lm)
+                return bank.selectors[spec]
+        selector = get_selector(spec, seed=self._settings.seed)
         fitted = selector.fit(self.bank, self.lm, self._calibration if selector.needs == "losses" else self._inputs)
         self._keep(spec, fitted)
-        return fitted
+        return fitted.state()
 
     def missing(self, spec: str) -> str | None:
         """What the selector needs and cannot have here; None where it can be made."""

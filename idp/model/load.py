@@ -23,7 +23,7 @@ from idp.model.loaded import LanguageModel
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load"]
+__all__ = ["load", "require_loadable"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,17 @@ def load(
         settle(model)  # selectors look at the weights before the first pass
     logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
     return LanguageModel(model, tokenizer, spec.name)
+
+
+def require_loadable(spec: ModelSpec) -> None:
+    """Find out whether a model is there and what it needs is installed; its weights are neither read nor downloaded.
+
+    Raises:
+        ModelError: there is no such model, or the hub cannot be reached for it.
+        MissingExtraError: its quantisation needs a package that is not installed.
+    """
+    with _quiet_progress():
+        require_extras(spec.name, _attempt(spec, "configuration", lambda: _load_config(spec.source)))
 
 
 def require_extras(name: str, config: PreTrainedConfig) -> None:
