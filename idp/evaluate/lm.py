@@ -26,7 +26,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from idp.bank.bank import PromptBank
 from idp.errors import IdpError, PromptTooLongError
-from idp.evaluate.arguments import check_arguments, check_tokens, context_length
+from idp.evaluate.arguments import TAKEN, check_arguments, check_tokens, context_length
 from idp.evaluate.memo import Answer, Memo
 from idp.evaluate.ownership import claim, describe
 from idp.evaluate.parallel import Team, accelerator
@@ -109,8 +109,9 @@ class IdpLM(HFLM):
         # lm-eval reads "selector=none" in a string of arguments as None.
         chosen_by = "none" if selector is None else selector
         self.prompted: DynamicPromptModel = prepare(lm, bank, chosen_by, allow_mismatch=allow_mismatch, seed=seed)
+        taken = {name: kwargs[name] for name in TAKEN if name in kwargs}
         with quiet():  # it warns that it leaves the processes to us
-            super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **kwargs)
+            super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **taken)
         if together is not None:
             self.accelerator, self._rank, self._world_size = together, together.process_index, together.num_processes
         self.team = team or Team()
