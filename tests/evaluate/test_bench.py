@@ -7,16 +7,20 @@ import gc
 import json
 import os
 import weakref
+from pathlib import Path
 
 import pytest
 from tokenizers import processors
 
+import idp.evaluate.bench as bench_module
 import idp.evaluate.lm as lm_module
 import idp.evaluate.selectors as selectors_module
-from idp.errors import BankError, ModelError, OutputError, SelectorError, TaskError
+import idp.model.load as load_module
+from idp.errors import BankError, MissingExtraError, ModelError, OutputError, SelectorError, TaskError
 from idp.evaluate import evaluate, write_report
 from idp.evaluate.bench import Bench, _tokenization
 from idp.evaluate.report import table
+from idp.evaluate.settings import Silent
 from idp.model.loaded import LanguageModel
 
 
@@ -106,6 +110,17 @@ def test_bad_settings_are_found_before_anything_is_computed(settings, monkeypatc
     monkeypatch.setattr(lm_module, "score", lambda *a, **k: pytest.fail("computed"))
     with pytest.raises(error, match=message):
         evaluate(settings(**change))
+
+
+def test_a_missing_package_is_found_before_the_data_of_tasks_is_loaded(settings, compressed, tmp_path, monkeypatch):
+    config = json.loads((Path(compressed) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}})
+    )
+    monkeypatch.setattr(load_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_module, "load_tasks", lambda names: pytest.fail("loaded the data of tasks"))
+    with pytest.raises(MissingExtraError, match="pip install bitsandbytes"):
+        Bench(settings(model=str(tmp_path)), Silent())
 
 
 def test_an_output_folder_that_is_a_file_is_named(settings, tmp_path):
