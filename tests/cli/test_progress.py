@@ -33,6 +33,17 @@ def test_lines_say_one_line_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "loading tiny\nrouter (4,500 steps)\nnote: no dense model\n")
 
 
+def test_of_several_processes_only_the_first_is_heard(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with progress() as observer:
+        observer.stage("starting", None)
+        observer.note("no dense model")
+        print("100%|####|", file=sys.stderr)  # a library's bar
+    assert capsys.readouterr() == ("", "")
+
+
 def test_not_a_terminal_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progress() as observer:
         assert isinstance(observer, Lines)

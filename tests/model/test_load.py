@@ -14,8 +14,8 @@ import torch
 
 from idp.errors import IdpError, MissingExtraError, ModelError
 from idp.model import load as loading
-from idp.model.aliases import ModelSpec
-from idp.model.load import load, quantization_method, require_extras
+from idp.model.aliases import ModelSpec, resolve
+from idp.model.load import load, quantization_method, require_extras, require_loadable
 
 TinyLM = Callable[..., Any]
 
@@ -152,6 +152,16 @@ def test_a_missing_extra_is_named(saved: Path, tmp_path: Path, monkeypatch: pyte
     config = SimpleNamespace(quantization_config={"quant_method": method})
     with pytest.raises(MissingExtraError, match=rf"is quantised with {method}.*pip install 'idp\[gptq\]'"):
         require_extras("some-model", config)
+
+
+def test_whether_a_model_can_be_loaded_is_found_without_its_weights(saved: Path, tmp_path: Path) -> None:
+    folder = copy_with(saved, tmp_path / "m")
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    require_loadable(resolve(folder))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot read the configuration"):
+        require_loadable(resolve(folder))
 
 
 def test_nothing_is_needed_for_a_plain_model() -> None:
