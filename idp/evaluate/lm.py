@@ -34,6 +34,7 @@ from idp.evaluate.tasks import quiet
 from idp.evaluate.timing import timed
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
+from idp.run.batching import BatchSize, run_batches
 from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.run.score import Request, score
@@ -41,6 +42,9 @@ from idp.run.wrap import prepare
 from idp.select.base import Selection, Selector
 
 log = logging.getLogger(__name__)
+
+ROWS = 32
+"""Rows that are generated at once where no number is given."""
 
 ROW_TOKENS = 256
 """Most tokens that the options of one row have together, unless one alone has more."""
@@ -60,7 +64,7 @@ class IdpLM(HFLM):
         selector: a name with options (``attention:calibrate=center``), or a fitted `Selector`.
         device: ``auto``, ``cpu``, ``cuda`` ...; under `accelerate launch` each process has its own.
         dtype: ``auto``, ``float32``, ``bfloat16`` ...
-        batch_size: rows run at once.
+        batch_size: rows run at once, or ``auto`` to find a size for the device; less of them once memory runs out.
         max_length: context length in tokens, prompt included, where less than the model's own is wanted.
         seed: of selectors that draw.
         allow_mismatch: whether a bank made for another model may be used.
@@ -105,13 +109,15 @@ class IdpLM(HFLM):
         together = accelerator() if team is None else None
         place = device if together is None else together.device
         lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=place, dtype=dtype)
+        rows = _rows(batch_size)
         check_tokens(lm, kwargs.get("add_bos_token"), kwargs.get("prefix_token_id"))
         # lm-eval reads "selector=none" in a string of arguments as None.
         chosen_by = "none" if selector is None else selector
         self.prompted: DynamicPromptModel = prepare(lm, bank, chosen_by, allow_mismatch=allow_mismatch, seed=seed)
         taken = {name: kwargs[name] for name in TAKEN if name in kwargs}
         with quiet():  # it warns that it leaves the processes to us
-            super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=_rows(batch_size), **taken)
+            super().__init__(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=rows or ROWS, **taken)
+        self._scoring, self._generating = BatchSize(rows), BatchSize(rows or ROWS)  # they shrink when memory runs out
         if together is not None:
             self.accelerator, self._rank, self._world_size = together, together.process_index, together.num_processes
         self.team = team or Team()
@@ -228,15 +234,13 @@ class IdpLM(HFLM):
         return [(None, *make_disjoint_window(window)) for window in windows]
 
     def _score(self, wanted: list[tuple[int, Request]]) -> dict[tuple[int, Tokens], dict[Tokens, tuple[float, bool]]]:
-        size = int(self.batch_size)
-
         def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
             order = sorted(missing, key=lambda index: -wanted[index][1].packed_length)
-            step = 16 * size * self.team.size
+            step = 16 * int(self.batch_size) * self.team.size
             for start in range(0, len(order), step):
                 part = self.team.share(order[start : start + step])
                 requests, choices = [wanted[i][1] for i in part], [wanted[i][0] for i in part]
-                done = score(self.prompted.store, requests, choices, batch_size=size, advance=self.advance)
+                done = score(self.prompted.store, requests, choices, batch_size=self._scoring, advance=self.advance)
                 yield [
                     (i, [list(s) for s in scored.scores], scored.seconds) for i, scored in zip(part, done, strict=True)
                 ]
@@ -267,17 +271,26 @@ class IdpLM(HFLM):
         """Generate under the chosen prompts; the base class batches, cuts and stops."""
         tokens = {str(request.args[0]): tuple(self.tok_encode(request.args[0])) for request in requests}
         self._select({context: ids for context, ids in tokens.items()})
-        size = int(self.batch_size)
+
+        def length(index: int) -> int:
+            return len(tokens[str(requests[index].args[0])])
+
+        def generate(batch: list[int]) -> list[str]:
+            texts: list[str] = super(IdpLM, self).generate_until([requests[i] for i in batch], disable_tqdm=True)
+            self.advance(len(batch))
+            return texts
 
         def compute(missing: list[int]) -> Iterable[list[tuple[int, Any, float]]]:
-            order = sorted(missing, key=lambda index: -len(tokens[str(requests[index].args[0])]))
-            step = size * self.team.size
+            order = sorted(missing, key=lambda index: -length(index))
+            step = int(self.batch_size) * self.team.size
             for start in range(0, len(order), step):
                 part = self.team.share(order[start : start + step])
-                parent = super(IdpLM, self).generate_until
-                texts, seconds = timed(partial(parent, [requests[i] for i in part], disable_tqdm=True))
-                self.advance(len(part))
-                yield [(i, text, seconds / len(part)) for i, text in zip(part, texts, strict=True)]
+                done = run_batches(part, length, generate, self._generating, self.device)
+                yield [
+                    (i, text, seconds / len(batch))
+                    for batch, texts, seconds in done
+                    for i, text in zip(batch, texts, strict=True)
+                ]
 
         depends = (self.max_length, self.add_bos_token, self.think_end_token)
         keys = [
@@ -344,9 +357,10 @@ def _parts(options: Iterable[Tokens]) -> list[tuple[Tokens, ...]]:
     return [tuple(part) for part in parts]
 
 
-def _rows(batch_size: int | str) -> int:
+def _rows(batch_size: int | str) -> int | None:
+    """The number of rows, None where it is to be found."""
     if isinstance(batch_size, str) and batch_size.startswith("auto"):
-        return 32
+        return None
     try:
         rows = int(batch_size)
     except ValueError:

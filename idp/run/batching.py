@@ -111,7 +111,7 @@ def run_batches(
         batch = _next_batch(jobs, begin, length_of, size)
         started = time.perf_counter()
         if (done := _tried(run, batch)) is None:
-            clear_device_cache(garbage_collection=True)
+            clear_device_cache()  # no collection: the frames that held tensors went with the error
             if len(batch) == 1:
                 raise ModelError(
                     f"out of memory on {device} with a single row of {length_of(batch[0])} tokens: shorten the text, "

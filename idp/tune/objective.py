@@ -207,8 +207,12 @@ def _prefill(lm: LanguageModel, prompts: Tensor, rows: int) -> DynamicCache:
 
 def _option_likelihoods(logits: Tensor, layout: Layout) -> Tensor:
     """Sum the log-probabilities of each option's tokens: logits `(B, K, V)` to `(options,)`."""
-    places = (layout.rows[layout.sources], layout.columns[layout.sources])
-    rows, columns, targets, owners = (indices.to(logits.device) for indices in (*places, layout.targets, layout.owners))
-    picked = logits[rows, columns].float()  # (N, V)
+    rows, columns, sources, targets, owners = (
+        indices.to(logits.device)
+        for indices in (layout.rows, layout.columns, layout.sources, layout.targets, layout.owners)
+    )
+    # Positions are taken once and then repeated: gradients of a place that indexing takes several times are added up by
+    # threads in any order, those of index_select in one.
+    picked = logits[rows, columns].float().index_select(0, sources)  # (N, V)
     losses = cross_entropy(picked, targets, reduction="none")  # (N,)
     return losses.new_zeros(layout.num_options).index_add(0, owners, -losses)
