@@ -286,7 +286,7 @@ def main(
     repeats: bench.Repeats = bench.FEWEST_REPEATS,
     threads: bench.Threads = 0,
     models: bench.Models = "reference,random",
-    shape: bench.Shape = "61m",
+    shape: bench.Shape = "68m",
     tokens: bench.Tokens = 0,
     new_tokens: bench.NewTokens = 0,
     json_file: bench.JsonFile = None,

@@ -12,6 +12,7 @@ from idp.cli.errors import RESUMABLE, guarded
 from idp.cli.options import (
     AllowMismatch,
     Bank,
+    BatchSize,
     Debug,
     Device,
     DType,
@@ -19,6 +20,7 @@ from idp.cli.options import (
     Model,
     Seed,
     check_names,
+    rows_at_once,
     split_names,
 )
 from idp.cli.quiet import hush
@@ -50,7 +52,7 @@ def eval_command(
         typer.Option("--arms", "-a", callback=check_names, help="Rows of the table. Default: all (idp list arms)."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows run at once.")] = 64,
+    batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
     seed: Seed = 0,
@@ -89,7 +91,7 @@ def eval_command(
         tasks=split_names(tasks) if tasks else default_tasks(name),
         arms=split_names(arms) if arms else None,
         limit=limit,
-        batch_size=batch_size,
+        batch_size=rows_at_once(batch_size),
         device=device,
         dtype=dtype,
         seed=seed,

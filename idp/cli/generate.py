@@ -38,6 +38,9 @@ def generate_command(
     temperature: Annotated[
         float | None, typer.Option("--temperature", min=1e-3, help="How evenly to draw; draws even without --sample.")
     ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Each text is what a user says: write it with the model's chat template.")
+    ] = False,
     device: Device = "auto",
     dtype: DType = "auto",
     seed: Seed = 0,
@@ -53,9 +56,12 @@ def generate_command(
     with progress(debug) as observer:
         prompted = _prompted(observer, model, bank, selector, device, dtype, seed, allow_mismatch)
         observer.stage("generating", None)
-        answers = _generate(prompted, inputs, max_new_tokens, _sampling(sample, temperature), seed)
+        answers = _generate(prompted, inputs, chat, max_new_tokens, _sampling(sample, temperature), seed)
     rows = [_row(prompted, *pair, number) for number, pair in enumerate(zip(inputs, answers, strict=True))]
-    (_print_json if json else _print_answers)(rows)
+    if json:
+        _print_json(rows)
+    else:
+        _print_answers(rows, between="\n" if chat else "")
 
 
 def _read(text: str) -> str:
@@ -126,14 +132,17 @@ def _default_selector(bank: PromptBank, observer: Observer) -> str:
 
 
 def _generate(
-    prompted: DynamicPromptModel, texts: list[str], max_new_tokens: int, sampling: dict[str, Any], seed: int
+    prompted: DynamicPromptModel, texts: list[str], chat: bool, max_new_tokens: int, sampling: dict[str, Any], seed: int
 ) -> list[str]:
     import torch
 
+    settings = {"max_new_tokens": max_new_tokens, **sampling}
     _check_lengths(prompted, texts, max_new_tokens)
     with torch.random.fork_rng():  # transformers draws from the global generator, which is given back as it was
         torch.manual_seed(seed)
-        return prompted.generate_text(texts, max_new_tokens=max_new_tokens, **sampling)
+        if chat:
+            return prompted.generate_chat([[{"role": "user", "content": text}] for text in texts], **settings)
+        return prompted.generate_text(texts, **settings)
 
 
 def _check_lengths(prompted: DynamicPromptModel, texts: list[str], new: int) -> None:
@@ -170,13 +179,13 @@ def _print_json(rows: list[dict[str, Any]]) -> None:
     typer.echo(jsonlib.dumps(rows, indent=2, ensure_ascii=False))
 
 
-def _print_answers(rows: list[dict[str, Any]]) -> None:
+def _print_answers(rows: list[dict[str, Any]], between: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console()
     for row in rows:
-        console.print(Text.assemble((row["text"], "dim"), (row["answer"], "bold")), soft_wrap=True)
+        console.print(Text.assemble((row["text"], "dim"), between, (row["answer"], "bold")), soft_wrap=True)
         prompt = "no prompt" if row["prompt"] is None else f"prompt {row['prompt']}"
         score = "" if row["score"] is None else f" · score {row['score']:.3f}"
         console.print(Text(f"└ {prompt}{score} · chosen by {row['selector']}\n", style="cyan"), soft_wrap=True)

@@ -34,6 +34,39 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
 
 
+def rows_at_once(text: str) -> int | None:
+    """Read a batch size: a number of rows, or `auto`, which is None.
+
+    Example:
+        >>> rows_at_once("8"), rows_at_once("auto")
+        (8, None)
+
+    Raises:
+        typer.BadParameter: neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither a number of rows, 1 or more, nor auto.")
+    return int(text)
+
+
+def _check_rows(text: str) -> str:
+    rows_at_once(text)
+    return text
+
+
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        callback=_check_rows,
+        help="Rows run at once; auto finds a size, and shrinks it.",
+    ),
+]
+
+
 def split_names(text: str) -> tuple[str, ...]:
     """Split a comma-separated list; a piece like `score=all` is a further option of the name before it.
 

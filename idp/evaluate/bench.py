@@ -173,7 +173,7 @@ class Bench:
             lm,
             bank,
             selector,
-            batch_size=settings.batch_size,
+            batch_size=settings.batch_size or "auto",
             seed=settings.seed,
             allow_mismatch=settings.allow_mismatch,
             memo=memo,

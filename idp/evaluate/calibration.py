@@ -70,7 +70,10 @@ def _example(lm: LanguageModel, entry: EvalTask, doc: Any) -> Example | None:
 
 
 def calibrate(
-    store: PrefixStore, examples: Sequence[Example], batch_size: int, advance: Callable[[int], None] | None = None
+    store: PrefixStore,
+    examples: Sequence[Example],
+    batch_size: int | None,
+    advance: Callable[[int], None] | None = None,
 ) -> Calibration:
     """Measure the loss of every example under every prompt and under none.
 

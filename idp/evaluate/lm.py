@@ -285,7 +285,7 @@ class IdpLM(HFLM):
             step = int(self.batch_size) * self.team.size
             for start in range(0, len(order), step):
                 part = self.team.share(order[start : start + step])
-                done = run_batches(part, length, generate, self._generating, self.device)
+                done = run_batches(part, length, generate, self._generating, self.prompted.lm)
                 yield [
                     (i, text, seconds / len(batch))
                     for batch, texts, seconds in done

@@ -44,7 +44,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     output["config"] = {
         "model": "idp",
         "model_args": _model_args(evaluation),
-        "batch_size": settings.batch_size,
+        "batch_size": settings.batch_size or "auto",
         "device": settings.device,
         "limit": settings.limit,
         "random_seed": settings.seed,

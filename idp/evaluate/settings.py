@@ -20,7 +20,7 @@ class Settings:
         tasks: tasks, tags or suites.
         arms: rows of the table.
         limit: items a task.
-        batch_size: rows run at once.
+        batch_size: rows run at once; None finds a size for the device.
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` ...
         seed: of everything random.
@@ -37,7 +37,7 @@ class Settings:
     tasks: tuple[str, ...] = ("atlas",)
     arms: tuple[str, ...] = ARMS
     limit: int | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
     device: str = "auto"
     dtype: str = "auto"
     seed: int = 0

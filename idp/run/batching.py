@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from idp.errors import ModelError, TaskError
-from idp.run.packing import too_unequal
 
-__all__ = ["BatchSize", "Finished", "run_batches"]
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+
+__all__ = ["BatchSize", "Finished", "cost_of_starting", "run_batches"]
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,9 @@ R = TypeVar("R")
 
 _TOKENS = {"cpu": 2**11}  # more gains nothing on a CPU, where running out of memory ends the process
 _TOKENS_OF_ACCELERATORS = 2**16
+_PADDED_SHARE = 0.03
+_CALLED = {"cpu": 2.5e7}  # multiplications that could be done in the time that calling a layer takes (rough)
+_CALLED_ON_ACCELERATORS = 5e9
 
 
 class BatchSize:
@@ -81,23 +86,35 @@ class Finished(NamedTuple, Generic[T, R]):
     seconds: float
 
 
+def cost_of_starting(lm: LanguageModel) -> int:
+    """How many tokens a model could read in the time that starting another batch takes.
+
+    A rule of layers and weights and no measurement, so that the same work is always cut the same way. A small model is
+    better run with some padding, a large one never is.
+    """
+    weights = max(1, lm.model.num_parameters(exclude_embeddings=True))
+    layers = lm.model.config.get_text_config().num_hidden_layers
+    return int(layers * _CALLED.get(lm.device.type, _CALLED_ON_ACCELERATORS) / weights)
+
+
 def run_batches(
     jobs: Sequence[T],
     length_of: Callable[[T], int],
     run: Callable[[list[T]], R],
     size: BatchSize,
-    device: torch.device,
+    lm: LanguageModel,
 ) -> Iterator[Finished[T, R]]:
     """Run jobs in batches of similar length, in the given order, which has to be the longest first.
 
-    When memory runs out, the batch that did not fit is cut in half and run again; what was finished stays finished.
+    A batch is closed when padding would cost more than starting another one. When memory runs out, the batch that did
+    not fit is cut in half and run again; what was finished stays finished.
 
     Args:
         jobs: what to run.
         length_of: tokens of a job's row.
         run: runs one batch.
         size: how much at once; what is learned about memory is kept in it.
-        device: where it is run.
+        lm: the model that is run.
 
     Yields:
         Every batch as soon as it is done.
@@ -105,17 +122,18 @@ def run_batches(
     Raises:
         ModelError: a single row does not fit into memory.
     """
-    size.start(device)
+    size.start(lm.device)
+    padding = cost_of_starting(lm)
     begin = 0
     while begin < len(jobs):
-        batch = _next_batch(jobs, begin, length_of, size)
+        batch = _next_batch(jobs, begin, length_of, size, padding)
         started = time.perf_counter()
         if (done := _tried(run, batch)) is None:
             clear_device_cache()  # no collection: the frames that held tensors went with the error
             if len(batch) == 1:
                 raise ModelError(
-                    f"out of memory on {device} with a single row of {length_of(batch[0])} tokens: shorten the text, "
-                    "or use a smaller model, a smaller dtype or a device with more memory."
+                    f"out of memory on {lm.device} with a single row of {length_of(batch[0])} tokens: shorten the "
+                    "text, or use a smaller model, a smaller dtype or a device with more memory."
                 )
             size.shrink(len(batch), length_of(batch[0]))
             continue
@@ -123,10 +141,14 @@ def run_batches(
         begin += len(batch)
 
 
-def _next_batch(jobs: Sequence[T], begin: int, length_of: Callable[[T], int], size: BatchSize) -> list[T]:
+def _next_batch(jobs: Sequence[T], begin: int, length_of: Callable[[T], int], size: BatchSize, worth: int) -> list[T]:
+    """Take jobs as long as they fit, and padding them to the first, which is the longest, is worth it."""
     longest = length_of(jobs[begin])
-    end = begin + 1
-    while end < len(jobs) and size.holds(end - begin + 1, longest) and not too_unequal(longest, length_of(jobs[end])):
+    end, padding = begin + 1, 0
+    while end < len(jobs) and size.holds(end - begin + 1, longest):
+        padding += longest - length_of(jobs[end])
+        if padding > max(worth, _PADDED_SHARE * longest * (end - begin + 1)):
+            break
         end += 1
     return list(jobs[begin:end])
 

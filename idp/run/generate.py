@@ -12,7 +12,8 @@ from transformers import StaticCache
 from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
 from idp.run.conversation import Conversation
 from idp.run.forward import attention_window
-from idp.run.inputs import Inputs, pad_left, read_inputs
+from idp.run.guard import guarded
+from idp.run.inputs import Inputs, on_device, pad_left, read_inputs
 from idp.run.options import GenerationOptions
 from idp.run.packing import Request
 from idp.run.prefix import assemble
@@ -253,7 +254,7 @@ class DynamicPromptModel:
         if inputs is None:
             inputs = torch.tensor([[self.lm.prefix_token_id]], device=self.device)
         batch = read_inputs(
-            inputs,
+            on_device(inputs, self.device),
             kwargs.get("attention_mask"),
             options.pad_token_id,
             options.eos_token_ids,
@@ -293,9 +294,9 @@ class DynamicPromptModel:
     def _bare(self, batch: Inputs, options: GenerationOptions) -> Any:
         """Let the model generate as if we were not there."""
         arguments = options.arguments()
-        if batch.moved:
+        if batch.moved or arguments.get("attention_mask") is not None:
             arguments["attention_mask"] = batch.mask
-        return self.model.generate(batch.ids, **arguments)
+        return self.model.generate(batch.ids, **guarded(self.lm, arguments))
 
     def _caches(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> bool:
         """Whether cached prompts are exact here: not with caches of other kinds, nor over a sliding window.
@@ -326,7 +327,7 @@ class DynamicPromptModel:
         prefix_mask = mask[::copies].to(batch.mask.device)  # (B, N0)
         arguments["attention_mask"] = torch.cat([prefix_mask, batch.mask], dim=-1)  # (B, N0 + T)
         arguments["past_key_values"] = cache
-        return self.model.generate(batch.ids, **arguments)
+        return self.model.generate(batch.ids, **guarded(self.lm, arguments))
 
     def _uncached(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> Any:
         """Generate behind prompts that are read together with the input, as embeddings."""
@@ -334,8 +335,8 @@ class DynamicPromptModel:
         # transformers counts embeddings, prompt included, against lengths, where ids count without the prompt.
         shortest = options.min_new_tokens(batch.ids.shape[1])
         limits = {"max_length": None, "max_new_tokens": new, "min_length": 0, "min_new_tokens": shortest or None}
-        arguments = options.arguments(**limits, prefill_chunk_size=None)
-        return self.model.generate(batch.ids, inputs_embeds=embeds, **{**arguments, "attention_mask": mask})
+        arguments = {**options.arguments(**limits, prefill_chunk_size=None), "attention_mask": mask}
+        return self.model.generate(batch.ids, inputs_embeds=embeds, **guarded(self.lm, arguments))
 
 
 def _with_given_ids(output: Any, batch: Inputs) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idp.errors import ModelError
 
-__all__ = ["Inputs", "pad_left", "pad_right", "read_inputs"]
+__all__ = ["Inputs", "on_device", "pad_left", "pad_right", "read_inputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,22 @@ def read_inputs(
     if len(empty):
         raise ModelError(f"row {int(empty[0])} of input_ids is all padding; begin an empty input with the bos token.")
     return _moved_left(given, mask)
+
+
+def on_device(given: Any, device: torch.device) -> Any:
+    """Move token ids to the model's device; what is no tensor is passed on, to be refused by name.
+
+    Raises:
+        ModelError: they are on a device that they cannot be moved from.
+    """
+    if not isinstance(given, Tensor) or given.device == device:
+        return given
+    try:
+        return given.to(device)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ModelError(
+            f"input_ids are on {given.device} and cannot be moved to the model's {device}: {error}"
+        ) from error
 
 
 def _inferred_mask(given: Tensor, pad_token_id: int | None, eos_token_ids: Sequence[int]) -> Tensor:

@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Request", "causal_option_mask", "lay_out", "too_unequal"]
-
-_SLACK = 1.4
-_SLACK_TOKENS = 8
+__all__ = ["Layout", "Request", "causal_option_mask", "lay_out"]
 
 
 @dataclass(frozen=True)
@@ -137,16 +134,6 @@ def _add_predictions(lists: _Lists, request: Request, tail: int) -> None:
         lists.targets.extend(option)
         lists.owners.extend([owner] * len(option))
     lists.num_options += len(request.continuations)
-
-
-def too_unequal(longest: int, shortest: int) -> bool:
-    """Whether rows of these lengths should not share a batch: the shorter would be mostly padding (a rule of thumb).
-
-    Example:
-        >>> too_unequal(30, 20), too_unequal(400, 70)
-        (False, True)
-    """
-    return longest > _SLACK * shortest + _SLACK_TOKENS
 
 
 def causal_option_mask(segments: Tensor, prefix_mask: Tensor, dtype: torch.dtype) -> Tensor:

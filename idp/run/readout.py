@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Readout", "readout"]
 
-MAX_LOGITS = 2**22
-"""Logits computed at once: 16 MB in fp32, which caches still help with."""
+MAX_LOGITS = 15 * 2**19
+"""Logits computed at once: enough positions for a matrix product to run at full speed, and in fp32 just below the
+32 MB from which the C library gives memory back to the system and asks for it anew every time."""
 
 
 @dataclass(frozen=True, eq=False)

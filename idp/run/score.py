@@ -95,7 +95,7 @@ def score(
         def run(batch: list[Job], way: Way = way) -> list[list[Score]]:
             return _score_batch(store, batch, way)
 
-        for batch in run_batches(jobs, _length, run, size, store.lm.device):
+        for batch in run_batches(jobs, _length, run, size, store.lm):
             board.enter(*batch)
     return board.answers()
 

@@ -21,7 +21,7 @@ __all__ = ["example_losses"]
 def example_losses(
     store: PrefixStore,
     examples: Sequence[Example],
-    batch_size: int = 32,
+    batch_size: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Measure the loss of every example under every prompt, and without one.
@@ -35,7 +35,7 @@ def example_losses(
     Args:
         store: the model and its bank of `m` prompts.
         examples: `N` examples.
-        batch_size: rows run at once.
+        batch_size: rows run at once; None finds a size.
         advance: called with the number of measured losses just added, `N (m + 1)` in all.
 
     Returns:

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from idp.errors import PromptTooLongError, TaskError, suggest
 from idp.run.forward import attention_window, call_model
-from idp.run.packing import Layout, Request, causal_option_mask, lay_out, too_unequal
+from idp.run.packing import Layout, Request, causal_option_mask, lay_out
 from idp.run.uncached import positions_of
 from idp.run.ways import way_of
 from idp.tune.examples import Example
@@ -177,10 +177,15 @@ def length_groups(examples: Sequence[Example]) -> list[list[int]]:
     groups: list[list[int]] = []
     for i in sorted(range(len(examples)), key=lambda i: (examples[i].is_text, lengths[i], i)):
         first = groups[-1][0] if groups else None
-        if first is None or examples[i].is_text != examples[first].is_text or too_unequal(lengths[i], lengths[first]):
+        if first is None or examples[i].is_text != examples[first].is_text or _too_unequal(lengths[i], lengths[first]):
             groups.append([])
         groups[-1].append(i)
     return groups
+
+
+def _too_unequal(longest: int, shortest: int) -> bool:
+    """Whether the shorter would be mostly padding beside the longer (a rule of thumb)."""
+    return longest > 1.4 * shortest + 8
 
 
 def _length(example: Example) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,22 @@ def test_numbers_out_of_range_are_usage_errors(idp_command: Run, arguments: tupl
 
 def test_no_text_is_a_usage_error(idp_command: Run) -> None:
     assert idp_command("generate").exit_code == 2
+
+
+def test_chat_writes_texts_with_the_template(
+    generate: Run, lm: Any, model_folder: Path, tmp_path: Path, idp_command: Run
+) -> None:
+    refused = generate("Who wrote it?", "--chat", "--selector", "none")
+    assert refused.exit_code != 0
+    assert "has no chat template" in refused.output
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}assistant:"
+    shutil.copytree(model_folder, tmp_path / "chatty")
+    tokenizer.save_pretrained(tmp_path / "chatty")
+    what = ("--model", tmp_path / "chatty", "--dtype", "float32", "--device", "cpu", "-n", 6, "--selector", "none")
+    [said] = rows(idp_command("generate", "Who wrote it?", "--chat", *what, "--json"))
+    ids = lm.tokenizer("user: Who wrote it? assistant:", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    expected = lm.model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    assert said["answer"] == lm.tokenizer.decode(expected, skip_special_tokens=True)
+    shown = idp_command("generate", "Who wrote it?", "--chat", *what).stdout
+    assert shown.startswith("Who wrote it?\n")

@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idp.cli.options import check_names, split_names
+from idp.cli.options import check_names, rows_at_once, split_names
 
 NAME = st.text("abcdefgh-_", min_size=1, max_size=8)
 
@@ -33,3 +33,10 @@ def test_nothing_is_an_error(text: str) -> None:
 
 def test_not_given_is_fine() -> None:
     assert check_names(None) is None
+
+
+def test_a_batch_size_is_a_number_or_auto() -> None:
+    assert [rows_at_once(text) for text in ("1", "64", "auto")] == [1, 64, None]
+    for text in ("0", "-3", "many", "1.5", ""):
+        with pytest.raises(typer.BadParameter, match="neither a number of rows"):
+            rows_at_once(text)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idp.errors import ModelError
-from idp.run.inputs import pad_left, read_inputs
+from idp.run.inputs import on_device, pad_left, read_inputs
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=4), st.booleans())
@@ -59,3 +59,13 @@ def test_ids_lie_in_the_vocabulary(ids):
     else:
         with pytest.raises(ModelError, match="0 to 9"):
             read_inputs(torch.tensor([ids]), None, None, [2], vocab_size=10)
+
+
+def test_ids_are_moved_to_the_models_device():
+    cpu = torch.device("cpu")
+    ids = torch.tensor([[5, 6]])
+    assert on_device(ids, cpu) is ids
+    assert on_device(ids, torch.device("meta")).device.type == "meta"
+    assert on_device("no tensor", cpu) == "no tensor"
+    with pytest.raises(ModelError, match="input_ids are on meta and cannot be moved to the model's cpu"):
+        on_device(torch.zeros(1, 2, dtype=torch.long, device="meta"), cpu)

@@ -7,7 +7,7 @@ import torch
 
 from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
 from idp.model.loaded import LanguageModel
-from idp.run import passes, readout
+from idp.run import batching, passes, readout
 from idp.run import score as score_module
 from idp.run.packing import Request
 from idp.run.score import Score, score, score_prompts
@@ -85,7 +85,9 @@ def test_order_progress_and_emptiness(tiny_lm, mixed_bank):
 
 
 def test_a_long_row_does_not_make_the_short_ones_long(tiny_lm, monkeypatch):
+    """In a model that is large enough for padding to cost more than another batch."""
     sizes = []
+    monkeypatch.setattr(batching, "cost_of_starting", lambda lm: 4)
 
     def recorded(requests, pad_token_id):
         sizes.append([request.packed_length for request in requests])

@@ -87,7 +87,7 @@ def test_runs_from_the_command_line(generate, tiny_lm, tmp_path):
     tiny_lm().tokenizer.save_pretrained(tmp_path / "model")
     app = typer.Typer()
     app.command()(generate.main)
-    options = ["--quick", "--device", "cpu", "--json", str(tmp_path / "rows.json")]
+    options = ["--quick", "--device", "cpu", "--dtype", "float32", "--json", str(tmp_path / "rows.json")]
     result = CliRunner().invoke(app, ["--models", str(tmp_path / "model"), *options])
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "rows.json").read_text())
