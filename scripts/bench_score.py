@@ -245,6 +245,7 @@ def main(
     models: Models = "reference,random",
     shape: Shape = "68m",
     repeats: Repeats = 5,
+    only: str = typer.Option("", help="Only the kinds of work with these words in their name."),
     items: int = typer.Option(48, min=1, help="Questions of each kind."),
     threads: Threads = 0,
     device: Device = "auto",
@@ -258,7 +259,7 @@ def main(
     rows: list[Row] = []
     with Progress(transient=True) as bar:
         for lm in bench_models(models, shape, device, dtype, seed):
-            for work in WORKS:
+            for work in (work for work in WORKS if only in work.name):
                 task = bar.add_task(f"{lm.name}: {work.name}", total=repeats)
                 count = 2 if quick else items
 

@@ -25,7 +25,11 @@ R = TypeVar("R")
 _TOKENS = {"cpu": 2**11}  # more gains nothing on a CPU, where running out of memory ends the process
 _TOKENS_OF_ACCELERATORS = 2**16
 _PADDED_SHARE = 0.03
-_CALLED = {"cpu": 2.5e7}  # multiplications that could be done in the time that calling a layer takes (rough)
+# What could be computed in the time that a batch takes however small it is (rough): in tokens while all weights are
+# read from memory, and in multiplications while a layer is called.
+_READ = {"cpu": 24}
+_READ_ON_ACCELERATORS = 256
+_CALLED = {"cpu": 2.5e7}
 _CALLED_ON_ACCELERATORS = 5e9
 
 
@@ -90,11 +94,14 @@ def cost_of_starting(lm: LanguageModel) -> int:
     """How many tokens a model could read in the time that starting another batch takes.
 
     A rule of layers and weights and no measurement, so that the same work is always cut the same way. A small model is
-    better run with some padding, a large one never is.
+    better run with much padding than in many batches.
     """
-    weights = max(1, lm.model.num_parameters(exclude_embeddings=True))
-    layers = lm.model.config.get_text_config().num_hidden_layers
-    return int(layers * _CALLED.get(lm.device.type, _CALLED_ON_ACCELERATORS) / weights)
+    if "cost of starting" not in lm.traits:
+        weights = max(1, lm.model.num_parameters(exclude_embeddings=True))
+        layers = lm.model.config.get_text_config().num_hidden_layers
+        called = layers * _CALLED.get(lm.device.type, _CALLED_ON_ACCELERATORS) / weights
+        lm.traits["cost of starting"] = _READ.get(lm.device.type, _READ_ON_ACCELERATORS) + int(called)
+    return int(lm.traits["cost of starting"])
 
 
 def run_batches(

@@ -69,6 +69,8 @@ class Conversation:
         ids = encode_chat(self._model.lm, [*self.messages, turn])
         kept = None if self._choose_anew else self.selection
         selection = self._model.selector.select(ids) if kept is None else kept
+        if kwargs.get("generation_config") is None:
+            kwargs.setdefault("pad_token_id", self._model.lm.pad_token_id)
         inputs = torch.tensor([ids], device=self._model.device)
         mask = torch.ones_like(inputs)
         output = self._model.generate_with([selection.index], inputs, attention_mask=mask, **kwargs)
