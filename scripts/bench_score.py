@@ -193,7 +193,9 @@ def expanded_side(lm: LanguageModel, bank: PromptBank | None, requests: list[Req
     inner = idp_side(lm, bank, requests)
 
     def expanded(call: Callable[[], Any]) -> Any:
-        kept, lm.traits["way"] = ways.way_of(lm), "expanded"
+        ways.way_of(lm)  # found out before it is changed
+        kept = lm.traits["way"]
+        lm.traits["way"] = (kept[0], "expanded")
         try:
             return call()
         finally:

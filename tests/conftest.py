@@ -152,6 +152,15 @@ def _config(architecture: str, vocab_size: int, overrides: dict[str, Any]) -> Pr
             "dropout": 0.0,
         },
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.2},
+        "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 256, "initializer_range": 0.2},
+        "gpt_neo": {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "max_position_embeddings": 256,
+            "initializer_range": 0.2,
+        },
         "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2},
     }
     kind = {"gemma3": "gemma3_text"}.get(architecture, architecture)  # the part of it without images

@@ -37,6 +37,7 @@ from idp.model.loaded import LanguageModel
 from idp.run.batching import BatchSize, run_batches
 from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
+from idp.run.packing import parts_of
 from idp.run.score import Request, score
 from idp.run.wrap import prepare
 from idp.select.base import Selection, Selector
@@ -45,9 +46,6 @@ log = logging.getLogger(__name__)
 
 ROWS = 32
 """Rows that are generated at once where no number is given."""
-
-ROW_TOKENS = 256
-"""Most tokens that the options of one row have together, unless one alone has more."""
 
 Tokens = tuple[int, ...]
 Encodings = dict[tuple[str, str], tuple[list[int], list[int]]]
@@ -210,7 +208,9 @@ class IdpLM(HFLM):
         for choice, (context, continuation) in zip(choices, pairs, strict=True):
             rows.setdefault((choice, context), {})[continuation] = None
         wanted = [
-            (choice, Request(context, part)) for (choice, context), options in rows.items() for part in _parts(options)
+            (choice, Request(context, part))
+            for (choice, context), options in rows.items()
+            for part in parts_of(options)
         ]
         scores = self._score(wanted)
         return [
@@ -338,23 +338,6 @@ def _last(context: list[int], room: int) -> list[int]:
     if len(context) > room:
         log.warning("a context of %d tokens was cut to its last %d to fit beside the prompt", len(context), room)
     return context[-room:]
-
-
-def _parts(options: Iterable[Tokens]) -> list[tuple[Tokens, ...]]:
-    """Cut the continuations of one context into rows.
-
-    The options of a question share a row. Whole texts share a context too, the prefix token, but in one row they
-    would only be long: the mask grows with the square.
-    """
-    parts: list[list[Tokens]] = []
-    room = 0
-    for option in options:
-        if not parts or len(option) > room:
-            parts.append([])
-            room = ROW_TOKENS
-        parts[-1].append(option)
-        room -= len(option)
-    return [tuple(part) for part in parts]
 
 
 def _rows(batch_size: int | str) -> int | None:

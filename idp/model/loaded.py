@@ -104,6 +104,12 @@ class LanguageModel:
         declared = self.tokenizer.model_max_length
         return int(declared) if declared < _NO_LIMIT else _LENGTH_WHEN_UNKNOWN
 
+    @cached_property
+    def states_length(self) -> bool:
+        """Whether the model says how long its context is; one that counts no positions may read on for ever."""
+        config = self.model.config.get_text_config()
+        return any(isinstance(getattr(config, name, None), int) for name in _LENGTH_FIELDS)
+
     @property
     def bos_token_id(self) -> int | None:
         """The id of the token that begins a text, or None when the tokenizer has none."""

@@ -15,13 +15,14 @@ _ADVICE = "Run it without a bank (selector 'none'), or use a model with attentio
 
 
 def base_model(model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """Return the model of transformers inside a PEFT model, with its adapters in it; any other model as it is.
+    """Return the model of transformers inside a PEFT or compiled model, adapters included; any other model as it is.
 
     The wrapper's `forward` takes anything and names nothing, so it cannot be asked which arguments it understands.
 
     Raises:
         ModelError: PEFT puts a prompt of its own in front of every input.
     """
+    model = getattr(model, "_orig_mod", model)  # torch.compile's wrapper, which names no arguments either
     settings = getattr(model, "peft_config", None)
     if settings is None or not hasattr(model, "get_base_model"):
         return model

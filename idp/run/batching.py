@@ -53,6 +53,8 @@ class BatchSize:
 
     def __init__(self, rows: int | None) -> None:
         """Start with what was asked for."""
+        if rows is not None and not isinstance(rows, int):
+            raise TaskError(f"a batch size is a number of rows, or None to find one, not {rows!r}.")
         if rows is not None and rows < 1:
             raise TaskError(f"a batch size of {rows} is not possible; give 1 or more.")
         self.rows = rows
@@ -71,9 +73,10 @@ class BatchSize:
 
     def shrink(self, rows: int, length: int) -> None:
         """Run at most half of what did not fit."""
-        self.rows = rows // 2
-        self.tokens = self.rows * length
-        log.warning("out of memory with %d rows of %d tokens: going on with %d rows", rows, length, self.rows)
+        if self.rows is not None:
+            self.rows = rows // 2
+        self.tokens = rows // 2 * length
+        log.warning("out of memory with %d rows of %d tokens: going on with %d rows", rows, length, rows // 2)
 
 
 class Finished(NamedTuple, Generic[T, R]):
@@ -97,8 +100,9 @@ def cost_of_starting(lm: LanguageModel) -> int:
     better run with much padding than in many batches.
     """
     if "cost of starting" not in lm.traits:
-        weights = max(1, lm.model.num_parameters(exclude_embeddings=True))
-        layers = lm.model.config.get_text_config().num_hidden_layers
+        config = lm.model.config.get_text_config()
+        layers = getattr(config, "num_hidden_layers", 12)
+        weights = 12 * layers * lm.hidden_size**2  # as they were before any compression
         called = layers * _CALLED.get(lm.device.type, _CALLED_ON_ACCELERATORS) / weights
         lm.traits["cost of starting"] = _READ.get(lm.device.type, _READ_ON_ACCELERATORS) + int(called)
     return int(lm.traits["cost of starting"])
@@ -110,6 +114,8 @@ def run_batches(
     run: Callable[[list[T]], R],
     size: BatchSize,
     lm: LanguageModel,
+    *,
+    beside: int = 0,
 ) -> Iterator[Finished[T, R]]:
     """Run jobs in batches of similar length, in the given order, which has to be the longest first.
 
@@ -122,6 +128,7 @@ def run_batches(
         run: runs one batch.
         size: how much at once; what is learned about memory is kept in it.
         lm: the model that is run.
+        beside: tokens that every row has in memory beside its own: those of the longest prompt.
 
     Yields:
         Every batch as soon as it is done.
@@ -133,7 +140,7 @@ def run_batches(
     padding = cost_of_starting(lm)
     begin = 0
     while begin < len(jobs):
-        batch = _next_batch(jobs, begin, length_of, size, padding)
+        batch = _next_batch(jobs, begin, length_of, size, padding, beside)
         started = time.perf_counter()
         if (done := _tried(run, batch)) is None:
             clear_device_cache()  # no collection: the frames that held tensors went with the error
@@ -142,17 +149,19 @@ def run_batches(
                     f"out of memory on {lm.device} with a single row of {length_of(batch[0])} tokens: shorten the "
                     "text, or use a smaller model, a smaller dtype or a device with more memory."
                 )
-            size.shrink(len(batch), length_of(batch[0]))
+            size.shrink(len(batch), beside + length_of(batch[0]))
             continue
         yield Finished(batch, done[0], time.perf_counter() - started)
         begin += len(batch)
 
 
-def _next_batch(jobs: Sequence[T], begin: int, length_of: Callable[[T], int], size: BatchSize, worth: int) -> list[T]:
+def _next_batch(
+    jobs: Sequence[T], begin: int, length_of: Callable[[T], int], size: BatchSize, worth: int, beside: int
+) -> list[T]:
     """Take jobs as long as they fit, and padding them to the first, which is the longest, is worth it."""
     longest = length_of(jobs[begin])
     end, padding = begin + 1, 0
-    while end < len(jobs) and size.holds(end - begin + 1, longest):
+    while end < len(jobs) and size.holds(end - begin + 1, beside + longest):
         padding += longest - length_of(jobs[end])
         if padding > max(worth, _PADDED_SHARE * longest * (end - begin + 1)):
             break

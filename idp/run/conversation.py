@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from idp.errors import ModelError
+from idp.run.options import GenerationOptions
 from idp.run.texts import Message, encode_chat
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Conversation:
             ModelError: several answers were asked for, or the template does not take the conversation.
             PromptTooLongError: the conversation has become too long; it is left as it was.
         """
-        if (kwargs.get("num_return_sequences") or 1) > 1:
+        options = GenerationOptions(self._model.model, kwargs.get("generation_config"), kwargs)
+        if (options.get("num_return_sequences") or 1) > 1:
             raise ModelError("a conversation goes on with one answer: leave num_return_sequences out.")
         turn = {"role": "user", "content": text}
         ids = encode_chat(self._model.lm, [*self.messages, turn])

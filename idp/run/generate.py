@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from idp.run.score import Score, score, score_prompts
 from idp.run.store import PrefixStore
 from idp.run.texts import Message, Text, encode_chat, encode_question
 from idp.run.uncached import prompted_embeds
+from idp.run.ways import bears_gaps
 from idp.select.base import Selection
 
 if TYPE_CHECKING:
@@ -168,7 +169,10 @@ class DynamicPromptModel:
 
         Raises:
             ModelError: the tokenizer has no chat template, or the template does not take the messages.
+            TaskError: a conversation is not a list of messages.
         """
+        if any(isinstance(messages, Mapping | str) for messages in conversations):
+            raise TaskError("generate_chat takes a list of conversations, each a list of messages.")
         return self._generate_rows([encode_chat(self.lm, messages) for messages in conversations], kwargs)
 
     def conversation(self, system: str | None = None, *, choose_anew: bool = False) -> Conversation:
@@ -231,6 +235,8 @@ class DynamicPromptModel:
         return list(self.tokenizer.batch_decode(sequences[:, width:], skip_special_tokens=True))
 
     def _questions(self, contexts: Sequence[Text], continuations: Sequence[Sequence[Text]]) -> list[Request]:
+        if any(isinstance(options, str) for options in (continuations, *continuations)):
+            raise TaskError("continuations are a list of options for each context: [[' yes', ' no']], not a text.")
         if isinstance(contexts, str) or len(contexts) != len(continuations):
             raise TaskError(
                 f"{len(contexts)} contexts were given with {len(continuations)} lists of continuations; give one each."
@@ -266,12 +272,12 @@ class DynamicPromptModel:
     def _run(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions) -> Any:
         if len(choices) != len(batch.ids):
             raise SelectorError(f"{len(choices)} choices of a prompt for {len(batch.ids)} inputs; give one each.")
+        new = self._new_tokens(choices, batch, options)
         if all(choice == -1 for choice in choices):
             return _with_given_ids(self._bare(batch, options), batch)
         for name, what in _WITHOUT_PROMPT_ONLY.items():
             if options.get(name) is not None:
                 raise ModelError(f"{what} ({name}) cannot be combined with prompts; leave it out.")
-        new = self._new_tokens(choices, batch, options)
         run = self._cached if self._caches(choices, batch, options, new) else self._uncached
         return _with_given_ids(run(choices, batch, options, new), batch)
 
@@ -281,8 +287,10 @@ class DynamicPromptModel:
         needed = wanted if options.states_new_tokens else 1
         room = wanted
         for row, (choice, given) in enumerate(zip(choices, batch.mask.sum(-1).tolist(), strict=True)):
+            if choice == -1 and not self.lm.states_length:
+                continue  # as far as anybody knows, the bare model reads on
             length = self.store.length(choice)
-            if choice != -1 and length + given + needed > limit:
+            if length + given + needed > limit:
                 raise PromptTooLongError(
                     f"row {row} does not fit: {length} tokens of {self.store.name(choice)}, {given} of input and "
                     f"{needed} new ones make {length + given + needed}, but the context of {self.lm.name} holds "
@@ -296,16 +304,17 @@ class DynamicPromptModel:
         arguments = options.arguments()
         if batch.moved or arguments.get("attention_mask") is not None:
             arguments["attention_mask"] = batch.mask
-        return self.model.generate(batch.ids, **guarded(self.lm, arguments))
+        return self.model.generate(batch.ids, **guarded(self.lm, arguments, options.copies))
 
     def _caches(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> bool:
         """Whether cached prompts are exact here: not with caches of other kinds, nor over a sliding window.
 
-        Shorter rows have padding between prompt and input, which a window counted in columns would count too.
+        Shorter rows have padding between prompt and input, which a window counted in columns would count too, and so do
+        the positions of some models.
         """
         window = attention_window(self.lm)
         fits = window is None or self._width(choices, batch, new) <= window
-        return options.cache_kind != "other" and fits
+        return options.cache_kind != "other" and fits and bears_gaps(self.lm)
 
     def _width(self, choices: Sequence[int], batch: Inputs, new: int) -> int:
         """Columns in all: the longest prompt, the inputs, and what is generated."""
@@ -327,7 +336,7 @@ class DynamicPromptModel:
         prefix_mask = mask[::copies].to(batch.mask.device)  # (B, N0)
         arguments["attention_mask"] = torch.cat([prefix_mask, batch.mask], dim=-1)  # (B, N0 + T)
         arguments["past_key_values"] = cache
-        return self.model.generate(batch.ids, **guarded(self.lm, arguments))
+        return self.model.generate(batch.ids, **guarded(self.lm, arguments, options.copies))
 
     def _uncached(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> Any:
         """Generate behind prompts that are read together with the input, as embeddings."""
@@ -336,7 +345,7 @@ class DynamicPromptModel:
         shortest = options.min_new_tokens(batch.ids.shape[1])
         limits = {"max_length": None, "max_new_tokens": new, "min_length": 0, "min_new_tokens": shortest or None}
         arguments = {**options.arguments(**limits, prefill_chunk_size=None), "attention_mask": mask}
-        return self.model.generate(batch.ids, inputs_embeds=embeds, **guarded(self.lm, arguments))
+        return self.model.generate(batch.ids, inputs_embeds=embeds, **guarded(self.lm, arguments, options.copies))
 
 
 def _with_given_ids(output: Any, batch: Inputs) -> Any:

@@ -21,27 +21,29 @@ class RefuseNaN(LogitsProcessor):
 
     Args:
         lm: the model, for the message.
+        copies: rows that are run for each row of the caller: beams or samples.
 
     Raises:
         ModelError: a score is NaN; the message names the row.
     """
 
-    def __init__(self, lm: LanguageModel) -> None:
+    def __init__(self, lm: LanguageModel, copies: int) -> None:
         """Remember whom to name."""
-        self._lm = lm
+        self._lm, self._copies = lm, copies
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Look at the scores `(B, V)` of one step."""
         broken = torch.isnan(scores).any(-1)  # (B,)
         if bool(broken.any()):
+            row = int(broken.nonzero()[0]) // self._copies
             raise ModelError(
-                f"{self._lm.name} computed NaN for row {int(broken.nonzero()[0])}: its weights are damaged or overflow "
-                f"in {self._lm.dtype}. Try --dtype float32."
+                f"{self._lm.name} computed NaN for row {row}: its weights are damaged or overflow in {self._lm.dtype}. "
+                "Try --dtype float32."
             )
         return scores
 
 
-def guarded(lm: LanguageModel, arguments: dict[str, Any]) -> dict[str, Any]:
+def guarded(lm: LanguageModel, arguments: dict[str, Any], copies: int) -> dict[str, Any]:
     """The arguments of `generate` with the guard before the caller's own processors."""
     given = arguments.get("logits_processor") or ()
-    return {**arguments, "logits_processor": LogitsProcessorList([RefuseNaN(lm), *given])}
+    return {**arguments, "logits_processor": LogitsProcessorList([RefuseNaN(lm, copies), *given])}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Request", "causal_option_mask", "lay_out"]
+__all__ = ["Layout", "Request", "causal_option_mask", "lay_out", "parts_of"]
+
+ROW_TOKENS = 256
+"""Most tokens that the options of one row have together, unless one alone has more."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,27 @@ def _add_predictions(lists: _Lists, request: Request, tail: int) -> None:
         lists.targets.extend(option)
         lists.owners.extend([owner] * len(option))
     lists.num_options += len(request.continuations)
+
+
+def parts_of(options: Iterable[tuple[int, ...]]) -> list[tuple[tuple[int, ...], ...]]:
+    """Cut the continuations of one context into rows.
+
+    The options of a question share a row. Whole texts share a context too, the prefix token, but in one row they
+    would only be long: the mask grows with the square.
+
+    Example:
+        >>> [len(part) for part in parts_of([(5,) * 100] * 5)]
+        [2, 2, 1]
+    """
+    parts: list[list[tuple[int, ...]]] = []
+    room = 0
+    for option in options:
+        if not parts or len(option) > room:
+            parts.append([])
+            room = ROW_TOKENS
+        parts[-1].append(option)
+        room -= len(option)
+    return [tuple(part) for part in parts]
 
 
 def causal_option_mask(segments: Tensor, prefix_mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -120,8 +120,14 @@ def run_plain(store: PrefixStore, jobs: Sequence[Job], layout: Layout) -> Tensor
     lm, device = store.lm, store.lm.device
     options = [job.request.continuations[0] if job.request.continuations else () for job in jobs]
     inputs = [[*job.request.context, *option[:-1]] for job, option in zip(jobs, options, strict=True)]
-    embeds, mask = prompted_embeds(store, [job.choice for job in jobs], inputs)
+    choices = [job.choice for job in jobs]
+    if all(choice == -1 for choice in choices):  # some models look their tokens up again in every layer
+        ids, mask = (tensor.to(device) for tensor in pad_left(inputs, lm.pad_token_id))
+        read = {"input_ids": ids}
+    else:
+        embeds, mask = prompted_embeds(store, choices, inputs)
+        read = {"inputs_embeds": embeds}
     states = readout(lm).states(
-        layout.tail, inputs_embeds=embeds, attention_mask=mask, position_ids=positions_of(mask), use_cache=False
+        layout.tail, **read, attention_mask=mask, position_ids=positions_of(mask), use_cache=False
     )  # (B, K, d)
     return states[layout.rows.to(device), layout.columns.to(device)]

@@ -81,7 +81,7 @@ def prefill(lm: LanguageModel, embeds: Tensor, name: str) -> Prefix:
     cache = DynamicCache()
     call_model(
         lm,
-        inputs_embeds=embeds[None],  # (1, n, d)
+        inputs_embeds=embeds[None].clone(),  # (1, n, d); some models scale what they are given in place
         attention_mask=torch.ones(1, len(embeds), dtype=torch.long, device=lm.device),
         position_ids=torch.arange(len(embeds), device=lm.device)[None],
         past_key_values=cache,
@@ -160,5 +160,6 @@ def _side_by_side(places: _Places, layer: int, part: int, batch: int, longest: i
         return like.expand(batch, -1, -1, -1)  # the cache makes the copy
     both = like.new_zeros(batch, like.shape[0], longest, like.shape[2])
     for prefix, rows in places:
-        both[rows, :, longest - prefix.length :] = prefix.layers[layer][part]
+        for row in rows:  # a slice at a time: indexing by a list takes five times as long
+            both[row, :, longest - prefix.length :] = prefix.layers[layer][part]
     return both

@@ -83,7 +83,7 @@ class PrefixFiles:
         embeds = self._lm.embed_prompt(prompt)
         probe = prefill(self._lm, embeds[:_PROBED], prompt.name)
         tolerance = _TOLERANCES.get(self._lm.dtype, 0.05)
-        if prefix.length != len(embeds) or len(prefix.layers) != len(probe.layers):
+        if len(prefix.layers) != len(probe.layers) or prefix.length != len(embeds):
             return False
         pairs = zip(prefix.layers, probe.layers, strict=True)
         return all(

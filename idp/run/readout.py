@@ -8,10 +8,11 @@ positions is read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from idp.run.forward import call_model, understood
@@ -36,9 +37,9 @@ class Readout:
         head: what turns a state into logits.
     """
 
-    lm: LanguageModel
-    body: nn.Module | None
-    head: nn.Module | None
+    lm: LanguageModel = field(repr=False)
+    body: nn.Module | None = field(repr=False)
+    head: nn.Module | None = field(repr=False)
 
     def states(self, keep: int, **arguments: Any) -> Tensor:
         """Run a batch.
@@ -90,6 +91,7 @@ def _tried(lm: LanguageModel) -> Readout:
             states = split.states(4, input_ids=ids, use_cache=False)  # (1, 4, d)
             if torch.equal(split.head(states).float(), call_model(lm, input_ids=ids, use_cache=False).float()):
                 return split
-    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        pass  # an architecture of its own kind
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and should_reduce_batch_size(error):
+            raise  # says nothing about the model; anything else is an architecture of its own kind
     return Readout(lm, None, None)

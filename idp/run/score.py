@@ -15,10 +15,10 @@ from torch import Tensor
 from idp.errors import ModelError, PromptTooLongError, TaskError
 from idp.run.batching import BatchSize, run_batches
 from idp.run.forward import attention_window
-from idp.run.packing import Layout, Request, lay_out
+from idp.run.packing import Layout, Request, lay_out, parts_of
 from idp.run.passes import Job
 from idp.run.readout import readout
-from idp.run.ways import PASSES, Way, way_of
+from idp.run.ways import PASSES, Way, bears_padding, way_of
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
@@ -95,7 +95,10 @@ def score(
         def run(batch: list[Job], way: Way = way) -> list[list[Score]]:
             return _score_batch(store, batch, way)
 
-        for batch in run_batches(jobs, _length, run, size, store.lm):
+        one_at_a_time = way == "plain" and jobs and not bears_padding(store.lm)
+        at_once = BatchSize(1) if one_at_a_time else size
+        beside = longest_prompt(store, choices)
+        for batch in run_batches(jobs, _length, run, at_once, store.lm, beside=beside):
             board.enter(*batch)
     return board.answers()
 
@@ -179,22 +182,31 @@ def _check(store: PrefixStore, requests: Sequence[Request], choices: Sequence[in
 def _jobs(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int]) -> dict[Way, list[Job]]:
     """Make the rows, those that hold all options of a request and those of one option each, the longest first."""
     way = way_of(store.lm)
-    reach = _reach(store.lm, way)
+    beside = longest_prompt(store, choices)
     jobs: dict[Way, list[Job]] = {way: [], "plain": []}
     for number, (request, choice) in enumerate(zip(requests, choices, strict=True)):
-        if store.length(choice) + request.span <= reach:
-            jobs[way].append(Job(number, 0, request, choice))
-        else:
-            jobs["plain"].extend(_one_by_one(number, request, choice))
+        first = 0
+        for part in parts_of(request.continuations) or [()]:
+            row = Job(number, first, Request(request.context, part), choice)
+            if beside + row.request.packed_length <= _reach(store.lm, way):
+                jobs[way].append(row)
+            else:
+                jobs["plain"].extend(_one_by_one(row))
+            first += len(part)
     for rows in jobs.values():
         rows.sort(key=lambda job: (-_length(job), len(job.request.context), job.number, job.first))
     return jobs
 
 
-def _reach(lm: LanguageModel, way: Way) -> int:
-    """How long prompt, context and option may be for options to share a context.
+def longest_prompt(store: PrefixStore, choices: Sequence[int]) -> int:
+    """Tokens of the longest prompt that was chosen: all rows of a batch may be padded to it."""
+    return max((store.length(choice) for choice in set(choices)), default=0)
 
-    Over a sliding window they may not, nor behind copies where a window would count padding between them.
+
+def _reach(lm: LanguageModel, way: Way) -> int:
+    """How many columns a batch may have for options to share a context.
+
+    Some models count a sliding window in columns whatever the mask says, and behind copies padding would count too.
     """
     window = attention_window(lm)
     if way == "plain" or (way == "expanded" and window is not None):
@@ -202,13 +214,13 @@ def _reach(lm: LanguageModel, way: Way) -> int:
     return window or lm.max_length
 
 
-def _one_by_one(number: int, request: Request, choice: int) -> list[Job]:
+def _one_by_one(job: Job) -> list[Job]:
     """Make a job of each option; a request without any is a job too, so that it is counted as done."""
-    if not request.continuations:
-        return [Job(number, 0, request, choice)]
+    if len(job.request.continuations) < 2:
+        return [job]
     return [
-        Job(number, first, Request(request.context, (option,)), choice)
-        for first, option in enumerate(request.continuations)
+        Job(job.number, job.first + place, Request(job.request.context, (option,)), job.choice)
+        for place, option in enumerate(job.request.continuations)
     ]
 
 

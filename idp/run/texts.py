@@ -85,4 +85,4 @@ def encode_chat(lm: LanguageModel, messages: Sequence[Message]) -> list[int]:
         text = lm.tokenizer.apply_chat_template([dict(m) for m in messages], add_generation_prompt=True, tokenize=False)
     except Exception as error:  # templates raise what they like
         raise ModelError(f"the chat template of {lm.name} does not take these messages: {error}") from error
-    return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) or [lm.prefix_token_id]

@@ -1,15 +1,18 @@
 """Which way of sharing a context a model allows: tried once, not assumed.
 
-A model may take a mask and yet not obey it (a recurrent layer, a local attention of its own), so what it answers to a
-request of four tokens behind a prompt of two is compared with plain rows.
+A model may take a mask and yet not obey it, or count positions and windows in columns, padding included. So what it
+answers in each way to two short questions, of unequal length and behind unequal prompts, is compared with rows of one
+option run alone. How large a difference may be is measured too: by what it would be if one option saw another.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from idp.model.loaded import LanguageModel
 
-__all__ = ["PASSES", "Way", "way_of"]
+__all__ = ["PASSES", "Way", "bears_gaps", "bears_padding", "way_of"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,19 @@ Way = Literal["packed", "expanded", "plain"]
 PASSES: dict[Way, Pass] = {"packed": run_packed, "expanded": run_expanded, "plain": run_plain}
 
 _FAILURES = (IdpError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+_SHARE = 0.05  # of the effect of seeing another option; rounding in 16 bits stays below it, a wrong mask does not
+
+
+class _Trial(NamedTuple):
+    """Two questions to try a model on, and what it answers to their options alone, `(N,)` log-probabilities."""
+
+    store: PrefixStore
+    jobs: list[Job]
+    expected: Tensor
+    allowed: float
+
+    def passes(self, run: Pass) -> bool:
+        return bool((_log_probs(self.store, self.jobs, run) - self.expected).abs().max() <= self.allowed)
 
 
 def way_of(lm: LanguageModel) -> Way:
@@ -43,36 +59,78 @@ def way_of(lm: LanguageModel) -> Way:
         `packed`, one pass with all options in a row, where the model obeys a mask for each query; else `expanded`,
         two passes with copies of the context's keys and values; else `plain`, a row of its own for every option.
     """
-    if "way" not in lm.traits:
-        lm.traits["way"] = _tried(lm)
-        if lm.traits["way"] != "packed":
-            log.info("%s takes no mask for each query: options are scored the %r way", lm.name, lm.traits["way"])
-    way: Way = lm.traits["way"]
-    return way
+    if lm.traits.get("way", ("",))[0] != _state(lm):
+        way: Way = "packed" if takes_4d_masks(lm) and _exact(lm, "packed") else "expanded"
+        if way == "expanded" and not bears_gaps(lm):
+            way = "plain"
+        if way != "packed":
+            log.info("%s takes no mask for each query: options are scored the %r way", lm.name, way)
+        lm.traits["way"] = (_state(lm), way)
+    found: Way = lm.traits["way"][1]
+    return found
 
 
-def _tried(lm: LanguageModel) -> Way:
-    tolerance = 1e-3 if lm.dtype in (torch.float32, torch.float64) else 0.5
-    a, b, c, d = (min(token, lm.vocab_size - 1) for token in (3, 7, 11, 5))
-    request = Request((a, b), ((c, d), (d, c)))
+def bears_gaps(lm: LanguageModel) -> bool:
+    """Whether padding may stand between a row's prompt and its input (not where positions are counted in columns)."""
+    return _remembered(lm, "bears gaps", lambda: _exact(lm, "expanded"))
+
+
+def bears_padding(lm: LanguageModel) -> bool:
+    """Whether plain rows may be padded on the left (not where padding enters a recurrent state)."""
+
+    def compare() -> bool:
+        trial = _trial(lm, prompts=False)
+        return trial.passes(run_plain)
+
+    return _remembered(lm, "bears padding", lambda: _survived(compare))
+
+
+def _exact(lm: LanguageModel, way: Way) -> bool:
+    return _survived(lambda: _trial(lm, prompts=True).passes(PASSES[way]))
+
+
+def _survived(compare: Callable[[], bool]) -> bool:
+    """The answer of a trial; an error counts as no, but for a lack of memory, which says nothing about the model."""
     try:
-        prompt = Prompt("trial", embedding=lm.embed(torch.tensor([c, b])).float().cpu())
-        store = PrefixStore(lm, PromptBank([prompt]))
-        rows = [Job(0, 0, Request(request.context, (option,)), 0) for option in request.continuations]
-        expected = _log_probs(store, rows, run_plain)
+        return compare()
     except _FAILURES as error:
-        log.debug("no prompt can be put before a plain row", exc_info=error)
-        return "plain"
-    ways: tuple[Way, ...] = ("packed", "expanded") if takes_4d_masks(lm) else ("expanded",)
-    for way in ways:
-        try:
-            got = _log_probs(store, [Job(0, 0, request, 0)], PASSES[way])
-        except _FAILURES as error:
-            log.debug("the %s way failed", way, exc_info=error)
-            continue
-        if torch.allclose(got, expected, atol=tolerance, rtol=0):
-            return way
-    return "plain"
+        if isinstance(error, RuntimeError) and should_reduce_batch_size(error):
+            raise
+        log.debug("a trial failed", exc_info=error)
+        return False
+
+
+def _remembered(lm: LanguageModel, name: str, find: Callable[[], bool]) -> bool:
+    if lm.traits.get(name, ("",))[0] != _state(lm):
+        lm.traits[name] = (_state(lm), find())
+    return bool(lm.traits[name][1])
+
+
+def _state(lm: LanguageModel) -> tuple[str, str, str]:
+    """What a user may change about a model that changes the answer."""
+    return str(lm.model.config._attn_implementation), str(lm.dtype), str(lm.device)
+
+
+def _trial(lm: LanguageModel, *, prompts: bool) -> _Trial:
+    """Make the questions from tokens all over the vocabulary: those with small numbers are often hardly trained."""
+    tokens = [lm.vocab_size * place // 24 for place in range(1, 24)]
+    bank = (
+        PromptBank([Prompt("trial", embedding=lm.embed(torch.tensor(tokens[:3])).float().cpu())]) if prompts else None
+    )
+    store = PrefixStore(lm, bank)
+    first, second = tuple(tokens[3:8]), tuple(tokens[8:13])
+    requests = [Request(tuple(tokens[13:16]), (first, second)), Request(tuple(tokens[16:23]), (second, first))]
+    if not prompts:  # rows of one option each
+        requests = [Request(request.context, request.continuations[:1]) for request in requests]
+    jobs = [Job(number, 0, request, 0 if prompts and number == 0 else -1) for number, request in enumerate(requests)]
+    expected = torch.cat([_alone(store, job, option) for job in jobs for option in job.request.continuations])
+    seen = _alone(store, jobs[0], first, behind=second)  # what the first option would say if it saw the second
+    return _Trial(store, jobs, expected, _SHARE * float((seen - expected[: len(first)]).abs().max()))
+
+
+def _alone(store: PrefixStore, job: Job, option: tuple[int, ...], behind: tuple[int, ...] = ()) -> Tensor:
+    request = Request((*job.request.context, *behind), (option,))
+    return _log_probs(store, [Job(0, 0, request, job.choice)], run_plain)
 
 
 @torch.no_grad()

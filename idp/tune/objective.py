@@ -88,7 +88,8 @@ class Objective:
                 f"a prompt of {prompts.shape[1]} tokens and an example make {span} tokens, but the context of "
                 f"{self.lm.name} holds {self.lm.max_length}. Leave long examples out or tune a shorter prompt."
             )
-        run = self._packed if span <= self._reach else self._plain
+        columns = prompts.shape[1] + max(request.packed_length for request in requests)
+        run = self._packed if columns <= self._reach else self._plain
         likelihoods = run(prompts.to(device=self.lm.device, dtype=self.lm.dtype), requests)  # (options,)
         return self._combine(likelihoods, examples, requests)
 

@@ -19,8 +19,8 @@ class _Model:
 
     device = torch.device("cpu")
     traits: ClassVar = {}
+    hidden_size = 255  # 12 layers' worth of width squared: 3.1 million weights
     model = SimpleNamespace(
-        num_parameters=lambda exclude_embeddings: 3_125_000,
         config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(num_hidden_layers=4)),
     )
 
@@ -119,5 +119,5 @@ def test_a_batch_needs_a_row(rows):
 
 def test_starting_a_batch_costs_a_small_model_more_tokens(tiny_lm):
     assert cost_of_starting(_LM) == _WORTH
-    small, large = tiny_lm(), tiny_lm(intermediate_size=512)
+    small, large = tiny_lm(), tiny_lm(hidden_size=96)
     assert cost_of_starting(small) > cost_of_starting(large) >= 24

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from idp.errors import ModelError, PromptTooLongError
+from idp.errors import ModelError, PromptTooLongError, TaskError
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
 from idp.run.texts import encode_chat
@@ -72,3 +72,5 @@ def test_many_conversations_at_once(talker):
     together = talker.generate_chat(conversations, max_new_tokens=4, do_sample=False)
     assert together == [talker.generate_chat([one], max_new_tokens=4, do_sample=False)[0] for one in conversations]
     assert talker.generate_chat([]) == []
+    with pytest.raises(TaskError, match="a list of conversations"):
+        talker.generate_chat(conversations[0])

@@ -189,6 +189,18 @@ def test_contexts_and_continuations_go_together(tiny_lm):
     with pytest.raises(TaskError, match="give one each"):
         prompted.score("ab", [[" c"], [" d"]])
     assert prompted.score([], []) == []
+    for text in (" c", [" c"]):
+        with pytest.raises(TaskError, match="a list of options for each context"):
+            prompted.score(["a"], text)
+
+
+def test_a_bare_row_that_is_too_long_is_named_too(tiny_lm, mixed_bank):
+    prompted = _prompted(tiny_lm(), mixed_bank)
+    ids, mask = pad_left([[5], [5] * 250], 0)
+    with pytest.raises(PromptTooLongError, match="row 1 does not fit: 0 tokens of no prompt, 250 of input and 7 new"):
+        prompted.generate_with([0, -1], ids, attention_mask=mask, max_new_tokens=7)
+    unlimited = _prompted(tiny_lm("bloom"), mixed_bank)  # counts no positions
+    assert unlimited.generate_with([-1], torch.full((1, 12), 5), max_new_tokens=2, min_new_tokens=2).shape == (1, 14)
 
 
 def test_nothing_given_begins_with_bos(tiny_lm):

@@ -7,13 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idp.model.load import load
+from idp.model.loaded import LanguageModel
 from idp.run import passes, ways
+from idp.run.generate import DynamicPromptModel
+from idp.run.inputs import pad_left
 from idp.run.packing import Request, lay_out
 from idp.run.passes import Job, run_expanded, run_packed, run_plain
 from idp.run.readout import readout
 from idp.run.score import score
 from idp.run.store import PrefixStore
 from idp.run.ways import way_of
+from idp.select.registry import get_selector
 
 _TOKENS = st.integers(3, 383)
 _REQUESTS = st.builds(
@@ -127,6 +132,90 @@ def test_a_model_that_does_more_than_its_head_is_not_cut_in_two(tiny_lm, archite
 def test_what_was_found_is_kept_with_the_model(tiny_lm, monkeypatch):
     lm = tiny_lm()
     assert way_of(lm) == "packed"
-    monkeypatch.setattr(ways, "_tried", lambda lm: pytest.fail("tried again"))
+    monkeypatch.setattr(ways, "_trial", lambda *_, **__: pytest.fail("tried again"))
     assert way_of(lm) == "packed"
     assert readout(lm) is readout(lm)
+
+
+def test_a_change_of_the_model_is_tried_anew(tiny_lm, monkeypatch):
+    lm = tiny_lm("llama", hidden_size=96)
+    assert way_of(lm) == "packed"
+    tried = []
+    trial = ways._trial
+    monkeypatch.setattr(ways, "_trial", lambda lm, prompts: tried.append(prompts) or trial(lm, prompts=prompts))
+    monkeypatch.setattr(lm.model.config, "_attn_implementation", "eager")
+    assert way_of(lm) == "packed"
+    assert tried == [True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_trained_model_that_does_not_obey_the_mask_is_noticed(monkeypatch, dtype):
+    """Its rarest tokens say nothing about what it reads, and in 16 bits rounding is large: both hid a wrong mask."""
+
+    def sees_options(segments, prefix_mask, dtype):
+        return mask(segments.clamp(max=0), prefix_mask, dtype)
+
+    mask = passes.causal_option_mask
+    assert way_of(load("reference", device="cpu", dtype=dtype)) == "packed"
+    monkeypatch.setattr(passes, "causal_option_mask", sees_options)
+    assert way_of(load("reference", device="cpu", dtype=dtype)) == "expanded"
+
+
+def test_a_lack_of_memory_says_nothing_about_the_model(tiny_lm, monkeypatch):
+    lm = tiny_lm("llama", hidden_size=112)
+
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(ways.PASSES, "packed", too_large)
+        with pytest.raises(torch.OutOfMemoryError):
+            way_of(lm)
+    assert way_of(lm) == "packed"
+
+
+@pytest.mark.parametrize(("architecture", "overrides"), [("mpt", {}), ("gpt_neo", {"window_size": 8})])
+def test_positions_and_windows_counted_in_columns(tiny_lm, mixed_bank, plain_logits, architecture, overrides):
+    """Neither bears padding between prompt and input, and one looks back over columns whatever the mask says."""
+    lm = tiny_lm(architecture, **overrides)
+    bank = mixed_bank(lm)
+    requests = [Request((5, 6, 7, 8)[:n], ((9, 10, 11, 12), (13, 14, 15), (16,), (17, 18, 19, 20))) for n in (4, 1, 3)]
+    choices = [2, -1, 3]
+    for request, choice, got in zip(requests, choices, score(PrefixStore(lm, bank), requests, choices), strict=True):
+        for option, one in zip(request.continuations, got.scores, strict=True):
+            prompt = None if choice == -1 else bank[choice]
+            logits = plain_logits(lm, prompt, [*request.context, *option])[len(request.context) - 1 : -1]
+            expected = logits.log_softmax(-1)[torch.arange(len(option)), torch.tensor(option)].sum()
+            assert one.loglikelihood == pytest.approx(float(expected), abs=5e-5)
+
+
+def test_generation_where_positions_are_counted_in_columns(tiny_lm, mixed_bank):
+    lm = tiny_lm("mpt")
+    prompted = DynamicPromptModel(lm, mixed_bank(lm), get_selector("none"))
+    rows, choices = [[5, 6, 7, 8, 9, 10], [11, 12], [13]], [3, 1, -1]
+    ids, mask = pad_left(rows, 0)
+    wanted = {"max_new_tokens": 1, "use_cache": True, "return_dict_in_generate": True, "output_logits": True}
+    together = prompted.generate_with(choices, ids, attention_mask=mask, **wanted)
+    for number, (row, choice) in enumerate(zip(rows, choices, strict=True)):
+        alone = prompted.generate_with([choice], torch.tensor([row]), **wanted)
+        torch.testing.assert_close(together.logits[0][number], alone.logits[0][0], atol=1e-5, rtol=0)
+
+
+def test_a_compiled_model_is_the_model_inside(tiny_lm):
+    lm = tiny_lm()
+    wrapped = LanguageModel(torch.compile(lm.model), lm.tokenizer, "compiled")
+    assert wrapped.model is lm.model
+    assert way_of(wrapped) == "packed"
+
+
+def test_rows_of_a_model_that_no_padding_may_enter_are_run_alone(tiny_lm, monkeypatch):
+    lm = tiny_lm("llama", hidden_size=128)
+    monkeypatch.setitem(lm.traits, "way", (ways._state(lm), "plain"))
+    monkeypatch.setitem(lm.traits, "bears padding", (ways._state(lm), False))
+    sizes = []
+    run = ways.PASSES["plain"]
+    monkeypatch.setitem(
+        ways.PASSES, "plain", lambda store, jobs, layout: sizes.append(len(jobs)) or run(store, jobs, layout)
+    )
+    score(PrefixStore(lm, None), [Request((5,) * n, ((7,),)) for n in (3, 1, 2)], [-1] * 3)
+    assert sizes == [1, 1, 1]
