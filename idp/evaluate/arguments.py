@@ -100,10 +100,14 @@ def context_length(lm: LanguageModel, wanted: int | None) -> int:
     """The context that may be used, prompt included: the model's, or less where that is wanted.
 
     Raises:
-        IdpError: ``wanted`` is not a positive number.
+        IdpError: ``wanted`` is not a positive number, or more than the model says it can read.
     """
     if wanted is None:
         return lm.max_length
     if not isinstance(wanted, int) or wanted < 1:
         raise IdpError(f"max_length must be a positive number of tokens, not {wanted!r}.")
+    if wanted > lm.max_length and lm.states_length:
+        raise IdpError(
+            f"max_length={wanted} is more than the {lm.max_length} tokens that {lm.name} reads; leave it out."
+        )
     return min(wanted, lm.max_length)

@@ -74,6 +74,8 @@ def _prefix_folder(bank: object, keep: bool | str | os.PathLike[str]) -> Path | 
     if not isinstance(bank, str | os.PathLike):
         raise BankError("prefixes can be kept beside a bank on disk only: give keep_prefixes a folder.")
     found = bank_path(bank)
+    if found != Path(bank):
+        raise BankError(f"bank {str(bank)!r} comes with the package: give keep_prefixes a folder of yours.")
     return (found if found.is_dir() else found.parent) / "prefixes"
 
 

@@ -96,7 +96,8 @@ def test_a_smaller_context_holds_the_prompt_too(lm, bank):
     longest = max(len(lm.embed_prompt(prompt)) for prompt in bank)
     assert IdpLM(lm, selector="none", max_length=100).max_length == 100
     assert IdpLM(lm, bank, "random", max_length=100).max_length == 100 - longest
-    assert IdpLM(lm, bank, "random", max_length=10**6).max_length == lm.max_length - longest
+    with pytest.raises(IdpError, match="max_length=1000000 is more than the 1024 tokens that tiny-llama reads"):
+        IdpLM(lm, bank, "random", max_length=10**6)
 
 
 def test_in_a_smaller_context_contexts_are_cut_texts_windowed_and_generation_begins_later(lm, bank, pair):

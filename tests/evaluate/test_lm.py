@@ -3,8 +3,6 @@ from __future__ import annotations
 import lm_eval
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -351,11 +349,3 @@ def test_whole_texts_do_not_share_a_row(lm, bank, built, monkeypatch):
     answers(IdpLM(lm, selector="none"), built("text", limit=5))
     assert len(rows) >= 3
     assert all(len(r.continuations) == 1 or sum(map(len, r.continuations)) <= lm_module.ROW_TOKENS for r in rows)
-
-
-@given(st.lists(st.lists(st.integers(0, 9), max_size=700).map(tuple), max_size=12))
-def test_rows_hold_all_options_in_order_and_no_more_than_they_may(options):
-    parts = lm_module._parts(options)
-    assert [option for part in parts for option in part] == options
-    assert all(len(part) == 1 or sum(map(len, part)) <= lm_module.ROW_TOKENS for part in parts)
-    assert all(parts)

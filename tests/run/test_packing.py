@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idp.run.packing import Request, causal_option_mask, lay_out
+from idp.run.packing import ROW_TOKENS, Request, causal_option_mask, lay_out, parts_of
 
 _TOKENS = st.integers(1, 99)
 _REQUESTS = st.builds(
@@ -74,3 +74,11 @@ def test_mask_lets_a_token_see_its_past_and_nothing_else(requests, longest):
             for k in range(width):
                 other = layout.segments[b, k].item()
                 assert bool(open_[b, q, longest + k]) == (k <= q and (other == own or other == 0))
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=700).map(tuple), max_size=12))
+def test_rows_hold_all_options_in_order_and_no_more_than_they_may(options):
+    parts = parts_of(options)
+    assert [option for part in parts for option in part] == options
+    assert all(len(part) == 1 or sum(map(len, part)) <= ROW_TOKENS for part in parts)
+    assert all(parts)

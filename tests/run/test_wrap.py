@@ -146,3 +146,5 @@ def test_prefixes_cannot_be_kept_beside_a_bank_in_memory(tiny_lm, mixed_bank):
     lm = tiny_lm()
     with pytest.raises(BankError, match="give keep_prefixes a folder"):
         wrap(lm.model, lm.tokenizer, mixed_bank(lm), "random", keep_prefixes=True)
+    with pytest.raises(BankError, match="comes with the package"):
+        wrap(lm.model, lm.tokenizer, "text", "random", keep_prefixes=True)
