@@ -191,15 +191,15 @@ def lm_eval_side(lm: LanguageModel, bank: PromptBank | None, requests: list[Requ
 def expanded_side(lm: LanguageModel, bank: PromptBank | None, requests: list[Request]) -> Side:
     """The run layer with copies of the context's keys and values instead of a mask."""
     inner = idp_side(lm, bank, requests)
+    ways.way_of(lm)  # found out before another way takes its place
 
     def expanded(call: Callable[[], Any]) -> Any:
-        ways.way_of(lm)  # found out before it is changed
-        kept = lm.traits["way"]
-        lm.traits["way"] = (kept[0], "expanded")
+        kept = ways.PASSES["packed"]
+        ways.PASSES["packed"] = ways.PASSES["expanded"]
         try:
             return call()
         finally:
-            lm.traits["way"] = kept
+            ways.PASSES["packed"] = kept
 
     return Side(lambda: expanded(inner.run), lambda: expanded(inner.answers))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from idp.bank.fingerprint import Fingerprint
 
 __all__ = ["LanguageModel"]
+
+T = TypeVar("T")
 
 _LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
 _LENGTH_WHEN_UNKNOWN = 2048  # what lm-eval assumes too
@@ -37,7 +40,7 @@ class LanguageModel:
         model: any causal language model of `transformers`. Of a PEFT model it is the model inside, adapters included.
         tokenizer: its tokenizer.
         name: what to call it in messages and results.
-        traits: what was found out about the model by trying, so that it is tried only once.
+        traits: what was found out about the model (see `find_out`).
 
     Raises:
         ModelError: the model has no input embeddings, so no prompt can be put in front of a text; it is an
@@ -52,7 +55,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     name: str
-    traits: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    traits: dict[tuple[str, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check that prompts can be embedded, and freeze the model."""
@@ -71,6 +74,21 @@ class LanguageModel:
     def fingerprint(self) -> Fingerprint:
         """What identifies the model; computed once, so do not change the weights afterwards."""
         return fingerprint(self.model, self.tokenizer)
+
+    def find_out(self, trait: str, find: Callable[[], T]) -> T:
+        """Return what is known of the model, found now if nothing is known yet.
+
+        What a user may change about a model (its attention, dtype or device) makes it another one here.
+
+        Args:
+            trait: what it is called.
+            find: finds it out.
+        """
+        key = (trait, str(self.model.config._attn_implementation), str(self.dtype), str(self.device))
+        if key not in self.traits:
+            self.traits[key] = find()
+        found: T = self.traits[key]
+        return found
 
     @property
     def device(self) -> torch.device:

@@ -99,13 +99,11 @@ def cost_of_starting(lm: LanguageModel) -> int:
     A rule of layers and weights and no measurement, so that the same work is always cut the same way. A small model is
     better run with much padding than in many batches.
     """
-    if "cost of starting" not in lm.traits:
-        config = lm.model.config.get_text_config()
-        layers = getattr(config, "num_hidden_layers", 12)
-        weights = 12 * layers * lm.hidden_size**2  # as they were before any compression
-        called = layers * _CALLED.get(lm.device.type, _CALLED_ON_ACCELERATORS) / weights
-        lm.traits["cost of starting"] = _READ.get(lm.device.type, _READ_ON_ACCELERATORS) + int(called)
-    return int(lm.traits["cost of starting"])
+    config = lm.model.config.get_text_config()
+    layers = getattr(config, "num_hidden_layers", 12)
+    weights = 12 * layers * lm.hidden_size**2  # as they were before any compression
+    called = layers * _CALLED.get(lm.device.type, _CALLED_ON_ACCELERATORS) / weights
+    return _READ.get(lm.device.type, _READ_ON_ACCELERATORS) + int(called)
 
 
 def run_batches(
@@ -142,7 +140,7 @@ def run_batches(
     while begin < len(jobs):
         batch = _next_batch(jobs, begin, length_of, size, padding, beside)
         started = time.perf_counter()
-        if (done := _tried(run, batch)) is None:
+        if (done := _run_or_none(run, batch)) is None:
             clear_device_cache()  # no collection: the frames that held tensors went with the error
             if len(batch) == 1:
                 raise ModelError(
@@ -169,7 +167,7 @@ def _next_batch(
     return list(jobs[begin:end])
 
 
-def _tried(run: Callable[[list[T]], R], batch: list[T]) -> tuple[R] | None:
+def _run_or_none(run: Callable[[list[T]], R], batch: list[T]) -> tuple[R] | None:
     """The result of a batch, None where memory ran out; the error's frames, which hold tensors, are gone by then."""
     try:
         return (run(batch),)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from idp.errors import ModelError
 from idp.run.options import GenerationOptions
 from idp.run.texts import Message, encode_chat
@@ -71,13 +69,7 @@ class Conversation:
         ids = encode_chat(self._model.lm, [*self.messages, turn])
         kept = None if self._choose_anew else self.selection
         selection = self._model.selector.select(ids) if kept is None else kept
-        if kwargs.get("generation_config") is None:
-            kwargs.setdefault("pad_token_id", self._model.lm.pad_token_id)
-        inputs = torch.tensor([ids], device=self._model.device)
-        mask = torch.ones_like(inputs)
-        output = self._model.generate_with([selection.index], inputs, attention_mask=mask, **kwargs)
-        answer = self._model.new_texts(output, len(ids))[0]
+        [answer] = self._model._answers([ids], kwargs, [selection])
         self.messages += [turn, {"role": "assistant", "content": answer}]
         self.selection = selection
-        self._model.last_selections = [selection]
         return answer

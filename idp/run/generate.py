@@ -155,7 +155,7 @@ class DynamicPromptModel:
             The new text only, `num_return_sequences` for each text.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        return self._generate_rows([self.tokenizer(t)["input_ids"] or [self.lm.prefix_token_id] for t in texts], kwargs)
+        return self._answers([self.tokenizer(t)["input_ids"] or [self.lm.prefix_token_id] for t in texts], kwargs)
 
     def generate_chat(self, conversations: Sequence[Sequence[Message]], **kwargs: Any) -> list[str]:
         """Answer the last turn of each conversation, written with the tokenizer's chat template.
@@ -173,7 +173,7 @@ class DynamicPromptModel:
         """
         if any(isinstance(messages, Mapping | str) for messages in conversations):
             raise TaskError("generate_chat takes a list of conversations, each a list of messages.")
-        return self._generate_rows([encode_chat(self.lm, messages) for messages in conversations], kwargs)
+        return self._answers([encode_chat(self.lm, messages) for messages in conversations], kwargs)
 
     def conversation(self, system: str | None = None, *, choose_anew: bool = False) -> Conversation:
         """Begin a conversation, which keeps the prompt chosen at its first turn; see `Conversation`."""
@@ -229,11 +229,6 @@ class DynamicPromptModel:
         rows = [[[option.loglikelihood for option in arm.scores] for arm in arms] for arms in table]
         return [torch.tensor(row, dtype=torch.float64) for row in rows]
 
-    def new_texts(self, output: Any, width: int) -> list[str]:
-        """Decode what was generated behind the first `width` columns of an output of `generate`."""
-        sequences: Tensor = output if isinstance(output, Tensor) else output.sequences
-        return list(self.tokenizer.batch_decode(sequences[:, width:], skip_special_tokens=True))
-
     def _questions(self, contexts: Sequence[Text], continuations: Sequence[Sequence[Text]]) -> list[Request]:
         if any(isinstance(options, str) for options in (continuations, *continuations)):
             raise TaskError("continuations are a list of options for each context: [[' yes', ' no']], not a text.")
@@ -243,14 +238,23 @@ class DynamicPromptModel:
             )
         return [encode_question(self.lm, *pair) for pair in zip(contexts, continuations, strict=True)]
 
-    def _generate_rows(self, rows: list[list[int]], kwargs: dict[str, Any]) -> list[str]:
+    def _answers(
+        self, rows: list[list[int]], kwargs: dict[str, Any], selections: list[Selection] | None = None
+    ) -> list[str]:
+        """Continue rows of token ids under the prompts selected, or now to be selected; returns the new text only."""
         if not rows:
             return []
         ids, mask = pad_left(rows, self.lm.pad_token_id)
+        given = {**kwargs, "attention_mask": mask.to(self.device)}
         if kwargs.get("generation_config") is None:
-            kwargs.setdefault("pad_token_id", self.lm.pad_token_id)
-        output = self.generate(ids.to(self.device), attention_mask=mask.to(self.device), **kwargs)
-        return self.new_texts(output, ids.shape[1])
+            given.setdefault("pad_token_id", self.lm.pad_token_id)
+        if selections is None:
+            output = self.generate(ids.to(self.device), **given)
+        else:
+            output = self.generate_with([selection.index for selection in selections], ids.to(self.device), **given)
+            self.last_selections = selections
+        sequences: Tensor = output if isinstance(output, Tensor) else output.sequences
+        return list(self.tokenizer.batch_decode(sequences[:, ids.shape[1] :], skip_special_tokens=True))
 
     def _read(self, inputs: Any, config: Any, kwargs: dict[str, Any]) -> tuple[Inputs, GenerationOptions]:
         for name, reason in _UNUSABLE.items():
@@ -314,7 +318,9 @@ class DynamicPromptModel:
         """
         window = attention_window(self.lm)
         fits = window is None or self._width(choices, batch, new) <= window
-        return options.cache_kind != "other" and fits and bears_gaps(self.lm)
+        padded = (batch.mask == 0).any(-1).tolist()
+        has_gaps = any(choice != -1 and row for choice, row in zip(choices, padded, strict=True))
+        return options.cache_kind != "other" and fits and (not has_gaps or bears_gaps(self.lm))
 
     def _width(self, choices: Sequence[int], batch: Inputs, new: int) -> int:
         """Columns in all: the longest prompt, the inputs, and what is generated."""
@@ -329,14 +335,13 @@ class DynamicPromptModel:
         if options.cache_kind == "static":
             room = max(self._width(choices, batch, new), options.get("max_cache_len") or 0)
             empty = StaticCache(config=self.model.config, max_cache_len=room)
-        prefixes = {choice: self.store[choice] for choice in set(choices)}
         copies = options.copies  # transformers repeats inputs for beams and samples, but not a cache
-        cache, mask = assemble([prefixes[choice] for choice in choices for _ in range(copies)], empty)
+        cache, mask = assemble(self.store.prefixes([choice for choice in choices for _ in range(copies)]), empty)
         arguments = options.arguments(**lowered)
         prefix_mask = mask[::copies].to(batch.mask.device)  # (B, N0)
         arguments["attention_mask"] = torch.cat([prefix_mask, batch.mask], dim=-1)  # (B, N0 + T)
         arguments["past_key_values"] = cache
-        return self.model.generate(batch.ids, **guarded(self.lm, arguments, options.copies))
+        return self.model.generate(batch.ids, **guarded(self.lm, arguments, copies))
 
     def _uncached(self, choices: Sequence[int], batch: Inputs, options: GenerationOptions, new: int) -> Any:
         """Generate behind prompts that are read together with the input, as embeddings."""

@@ -13,7 +13,7 @@ from idp.errors import ModelError
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["RefuseNaN", "guarded"]
+__all__ = ["RefuseNaN", "broken_numbers", "guarded"]
 
 
 class RefuseNaN(LogitsProcessor):
@@ -36,11 +36,15 @@ class RefuseNaN(LogitsProcessor):
         broken = torch.isnan(scores).any(-1)  # (B,)
         if bool(broken.any()):
             row = int(broken.nonzero()[0]) // self._copies
-            raise ModelError(
-                f"{self._lm.name} computed NaN for row {row}: its weights are damaged or overflow in {self._lm.dtype}. "
-                "Try --dtype float32."
-            )
+            raise broken_numbers(self._lm, f"NaN for row {row}")
         return scores
+
+
+def broken_numbers(lm: LanguageModel, what: str) -> ModelError:
+    """The error of a model that computed something that is no number."""
+    return ModelError(
+        f"{lm.name} computed {what}: its weights are damaged or overflow in {lm.dtype}. Try --dtype float32."
+    )
 
 
 def guarded(lm: LanguageModel, arguments: dict[str, Any], copies: int) -> dict[str, Any]:

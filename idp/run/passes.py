@@ -21,7 +21,6 @@ from idp.run.readout import readout
 from idp.run.uncached import positions_of, prompted_embeds
 
 if TYPE_CHECKING:
-    from idp.run.prefix import Prefix
     from idp.run.store import PrefixStore
 
 __all__ = ["Job", "Pass", "run_expanded", "run_packed", "run_plain"]
@@ -48,16 +47,10 @@ Pass: TypeAlias = Callable[["PrefixStore", Sequence[Job], Layout], Tensor]
 """A batch to its states `(P, d)` (or logits, where a model has no head of its own)."""
 
 
-def _prefixes(store: PrefixStore, jobs: Sequence[Job]) -> list[Prefix | None]:
-    """The prefix of every row; each is asked for once, since a small budget may not keep it."""
-    found = {choice: store[choice] for choice in sorted({job.choice for job in jobs})}
-    return [found[job.choice] for job in jobs]
-
-
 def run_packed(store: PrefixStore, jobs: Sequence[Job], layout: Layout) -> Tensor:
     """One pass: all options behind their context in one row, under a mask in which they do not see each other."""
     lm, device = store.lm, store.lm.device
-    cache, prefix_mask = assemble(_prefixes(store, jobs))
+    cache, prefix_mask = assemble(store.prefixes([job.choice for job in jobs]))
     lengths = torch.tensor([store.length(job.choice) for job in jobs])[:, None]  # (B, 1)
     states = readout(lm).states(
         layout.tail,
@@ -76,7 +69,7 @@ def run_expanded(store: PrefixStore, jobs: Sequence[Job], layout: Layout) -> Ten
     For models that take no mask of their own for each query (ALiBi counts positions off the two-dimensional one).
     """
     lm, read = store.lm, readout(store.lm)
-    cache, prefix_mask = assemble(_prefixes(store, jobs))
+    cache, prefix_mask = assemble(store.prefixes([job.choice for job in jobs]))
     cache = DynamicCache() if cache is None else cache
     ids, mask = (tensor.to(lm.device) for tensor in pad_left([job.request.context for job in jobs], lm.pad_token_id))
     seen = torch.cat([prefix_mask.to(lm.device), mask], dim=-1)  # (B, N0 + T)

@@ -12,6 +12,7 @@ from transformers import Cache, DynamicCache
 
 from idp.errors import BankError, ModelError, PromptTooLongError
 from idp.run.forward import call_model
+from idp.run.guard import broken_numbers
 
 if TYPE_CHECKING:
     from idp.bank.prompt import Prompt
@@ -103,10 +104,7 @@ def _layers_of(cache: DynamicCache, length: int, lm: LanguageModel, name: str) -
             "cannot be put in front of its inputs. Use selector 'none' or a model with attention in all layers."
         )
     if not all(torch.isfinite(tensor).all() for layer in layers for tensor in layer):
-        raise ModelError(
-            f"{lm.name} computes NaN or infinite values for prompt {name!r}: its weights are damaged or "
-            f"overflow in {lm.dtype}. Try --dtype float32."
-        )
+        raise broken_numbers(lm, f"NaN or infinite values for prompt {name!r}")
     return layers
 
 

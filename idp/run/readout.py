@@ -73,14 +73,11 @@ def readout(lm: LanguageModel) -> Readout:
 
     A model may do more than that (scale or cap its logits), so it is tried once and not assumed.
     """
-    if "readout" not in lm.traits:
-        lm.traits["readout"] = _tried(lm)
-    found: Readout = lm.traits["readout"]
-    return found
+    return lm.find_out("readout", lambda: _find_readout(lm))
 
 
 @torch.no_grad()
-def _tried(lm: LanguageModel) -> Readout:
+def _find_readout(lm: LanguageModel) -> Readout:
     config = lm.model.config.get_text_config()
     if getattr(config, "final_logit_softcapping", None):  # rounds to nothing where logits are tiny
         return Readout(lm, None, None)

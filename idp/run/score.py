@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from idp.errors import ModelError, PromptTooLongError, TaskError
+from idp.errors import PromptTooLongError, TaskError
 from idp.run.batching import BatchSize, run_batches
-from idp.run.forward import attention_window
+from idp.run.guard import broken_numbers
 from idp.run.packing import Layout, Request, lay_out, parts_of
 from idp.run.passes import Job
 from idp.run.readout import readout
-from idp.run.ways import PASSES, Way, bears_padding, way_of
+from idp.run.ways import PASSES, Way, bears_padding, reach, way_of
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
@@ -90,14 +90,14 @@ def score(
     size = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size)
     _check(store, requests, choices)
     board = _Board(requests, advance)
-    for way, jobs in _jobs(store, requests, choices).items():
+    beside = max((store.length(choice) for choice in set(choices)), default=0)  # every row may be padded to it
+    for way, jobs in _jobs(store, requests, choices, beside).items():
 
         def run(batch: list[Job], way: Way = way) -> list[list[Score]]:
             return _score_batch(store, batch, way)
 
         one_at_a_time = way == "plain" and jobs and not bears_padding(store.lm)
         at_once = BatchSize(1) if one_at_a_time else size
-        beside = longest_prompt(store, choices)
         for batch in run_batches(jobs, _length, run, at_once, store.lm, beside=beside):
             board.enter(*batch)
     return board.answers()
@@ -179,16 +179,16 @@ def _check(store: PrefixStore, requests: Sequence[Request], choices: Sequence[in
             )
 
 
-def _jobs(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int]) -> dict[Way, list[Job]]:
+def _jobs(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int], beside: int) -> dict[Way, list[Job]]:
     """Make the rows, those that hold all options of a request and those of one option each, the longest first."""
     way = way_of(store.lm)
-    beside = longest_prompt(store, choices)
+    room = reach(store.lm, way) - beside
     jobs: dict[Way, list[Job]] = {way: [], "plain": []}
     for number, (request, choice) in enumerate(zip(requests, choices, strict=True)):
         first = 0
         for part in parts_of(request.continuations) or [()]:
             row = Job(number, first, Request(request.context, part), choice)
-            if beside + row.request.packed_length <= _reach(store.lm, way):
+            if row.request.packed_length <= room:
                 jobs[way].append(row)
             else:
                 jobs["plain"].extend(_one_by_one(row))
@@ -196,22 +196,6 @@ def _jobs(store: PrefixStore, requests: Sequence[Request], choices: Sequence[int
     for rows in jobs.values():
         rows.sort(key=lambda job: (-_length(job), len(job.request.context), job.number, job.first))
     return jobs
-
-
-def longest_prompt(store: PrefixStore, choices: Sequence[int]) -> int:
-    """Tokens of the longest prompt that was chosen: all rows of a batch may be padded to it."""
-    return max((store.length(choice) for choice in set(choices)), default=0)
-
-
-def _reach(lm: LanguageModel, way: Way) -> int:
-    """How many columns a batch may have for options to share a context.
-
-    Some models count a sliding window in columns whatever the mask says, and behind copies padding would count too.
-    """
-    window = attention_window(lm)
-    if way == "plain" or (way == "expanded" and window is not None):
-        return 0
-    return window or lm.max_length
 
 
 def _one_by_one(job: Job) -> list[Job]:
@@ -250,10 +234,7 @@ def _read(states: Tensor, layout: Layout, lm: LanguageModel) -> list[Score]:
         total.index_add_(0, owners[here], (chosen - norms[rows]).double())
         misses.index_add_(0, owners[here], (best[rows] != wanted).long())
     if torch.isnan(total).any():
-        raise ModelError(
-            f"{lm.name} computed NaN instead of probabilities: its weights are damaged or overflow in {lm.dtype}. "
-            "Try --dtype float32."
-        )
+        raise broken_numbers(lm, "NaN instead of probabilities")
     return [Score(value, miss == 0) for value, miss in zip(total.tolist(), misses.tolist(), strict=True)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,11 @@ class PrefixStore:
         prefix = self._compiled(self._prompt(index))
         self._keep(index, prefix)
         return prefix
+
+    def prefixes(self, choices: Sequence[int]) -> list[Prefix | None]:
+        """Return the prefix of every row of a batch; each is made once, even where the budget does not keep it."""
+        found = {choice: self[choice] for choice in sorted(set(choices))}
+        return [found[choice] for choice in choices]
 
     def _compiled(self, prompt: Prompt) -> Prefix:
         if self._files is None:

@@ -17,7 +17,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import IdpError
-from idp.run.forward import takes_4d_masks
+from idp.run.forward import attention_window, takes_4d_masks
 from idp.run.packing import Request, lay_out
 from idp.run.passes import Job, Pass, run_expanded, run_packed, run_plain
 from idp.run.readout import readout
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from idp.model.loaded import LanguageModel
 
-__all__ = ["PASSES", "Way", "bears_gaps", "bears_padding", "way_of"]
+__all__ = ["PASSES", "Way", "bears_gaps", "bears_padding", "reach", "way_of"]
 
 log = logging.getLogger(__name__)
 
@@ -59,30 +59,36 @@ def way_of(lm: LanguageModel) -> Way:
         `packed`, one pass with all options in a row, where the model obeys a mask for each query; else `expanded`,
         two passes with copies of the context's keys and values; else `plain`, a row of its own for every option.
     """
-    if lm.traits.get("way", ("",))[0] != _state(lm):
-        way: Way = "packed" if takes_4d_masks(lm) and _exact(lm, "packed") else "expanded"
-        if way == "expanded" and not bears_gaps(lm):
-            way = "plain"
-        if way != "packed":
-            log.info("%s takes no mask for each query: options are scored the %r way", lm.name, way)
-        lm.traits["way"] = (_state(lm), way)
-    found: Way = lm.traits["way"][1]
-    return found
+    return lm.find_out("way", lambda: _find_way(lm))
+
+
+def _find_way(lm: LanguageModel) -> Way:
+    if takes_4d_masks(lm) and _exact(lm, "packed"):
+        return "packed"
+    way: Way = "expanded" if bears_gaps(lm) else "plain"
+    log.info("%s takes no mask for each query: options are scored the %r way", lm.name, way)
+    return way
+
+
+def reach(lm: LanguageModel, way: Way) -> int:
+    """How many columns a batch may have for options to share a context, prompts and padding included.
+
+    Some models count a sliding window in columns whatever the mask says, and behind copies padding would count too.
+    """
+    window = attention_window(lm)
+    if way == "plain" or (way == "expanded" and window is not None):
+        return 0
+    return window or lm.max_length
 
 
 def bears_gaps(lm: LanguageModel) -> bool:
     """Whether padding may stand between a row's prompt and its input (not where positions are counted in columns)."""
-    return _remembered(lm, "bears gaps", lambda: _exact(lm, "expanded"))
+    return lm.find_out("bears gaps", lambda: _exact(lm, "expanded"))
 
 
 def bears_padding(lm: LanguageModel) -> bool:
     """Whether plain rows may be padded on the left (not where padding enters a recurrent state)."""
-
-    def compare() -> bool:
-        trial = _trial(lm, prompts=False)
-        return trial.passes(run_plain)
-
-    return _remembered(lm, "bears padding", lambda: _survived(compare))
+    return lm.find_out("bears padding", lambda: _survived(lambda: _trial(lm, prompts=False).passes(run_plain)))
 
 
 def _exact(lm: LanguageModel, way: Way) -> bool:
@@ -98,17 +104,6 @@ def _survived(compare: Callable[[], bool]) -> bool:
             raise
         log.debug("a trial failed", exc_info=error)
         return False
-
-
-def _remembered(lm: LanguageModel, name: str, find: Callable[[], bool]) -> bool:
-    if lm.traits.get(name, ("",))[0] != _state(lm):
-        lm.traits[name] = (_state(lm), find())
-    return bool(lm.traits[name][1])
-
-
-def _state(lm: LanguageModel) -> tuple[str, str, str]:
-    """What a user may change about a model that changes the answer."""
-    return str(lm.model.config._attn_implementation), str(lm.dtype), str(lm.device)
 
 
 def _trial(lm: LanguageModel, *, prompts: bool) -> _Trial:

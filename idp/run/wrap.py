@@ -60,10 +60,15 @@ def wrap(
         >>> prompted.generate(**tokenizer("The capital of France is", return_tensors="pt"))  # doctest: +SKIP
     """
     lm = LanguageModel(model, tokenizer, _name(model, tokenizer))
-    prompted = prepare(lm, bank, selector, allow_mismatch=allow_mismatch, seed=seed)
-    folder = _prefix_folder(bank, keep_prefixes)
-    prompted.store = PrefixStore(lm, prompted.bank, budget=prefix_budget, folder=folder)
-    return prompted
+    return prepare(
+        lm,
+        bank,
+        selector,
+        allow_mismatch=allow_mismatch,
+        seed=seed,
+        prefix_budget=prefix_budget,
+        keep_prefixes=keep_prefixes,
+    )
 
 
 def _prefix_folder(bank: object, keep: bool | str | os.PathLike[str]) -> Path | None:
@@ -97,6 +102,8 @@ def prepare(
     *,
     allow_mismatch: bool = False,
     seed: int = 0,
+    prefix_budget: int = BUDGET,
+    keep_prefixes: bool | str | os.PathLike[str] = False,
 ) -> DynamicPromptModel:
     """Do what `wrap` does for a model that is loaded already; arguments and errors are the same."""
     if bank is None:
@@ -107,7 +114,8 @@ def prepare(
     prompts = bank if isinstance(bank, PromptBank) else PromptBank.load(bank)
     if prompts.fingerprint is not None:  # a bank of text fits any model, and hashing a large one takes seconds
         prompts.require(lm.fingerprint, allow_mismatch=allow_mismatch)
-    return DynamicPromptModel(lm, prompts, fitted_selector(selector, prompts, lm, seed=seed))
+    store = PrefixStore(lm, prompts, budget=prefix_budget, folder=_prefix_folder(bank, keep_prefixes))
+    return DynamicPromptModel(lm, prompts, fitted_selector(selector, prompts, lm, seed=seed), store=store)
 
 
 def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageModel, *, seed: int = 0) -> Selector:

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from idp.errors import PromptTooLongError, TaskError, suggest
-from idp.run.forward import attention_window, call_model
+from idp.run.forward import call_model
 from idp.run.packing import Layout, Request, causal_option_mask, lay_out
 from idp.run.uncached import positions_of
-from idp.run.ways import way_of
+from idp.run.ways import reach, way_of
 from idp.tune.examples import Example
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Objective:
         self.lm = lm
         self.goal = goal
         self._special = frozenset(lm.tokenizer.all_special_ids)
-        self._reach = (attention_window(lm) or lm.max_length) if way_of(lm) == "packed" else 0
+        self._reach = reach(lm, "packed" if way_of(lm) == "packed" else "plain")  # copies would not carry gradients
 
     def losses(self, prompts: Tensor, examples: Sequence[Example]) -> Tensor:
         """Compute the loss of each example.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ class _Model:
     """What batching looks at: 4 layers of a size that makes starting a batch worth 56 tokens."""
 
     device = torch.device("cpu")
-    traits: ClassVar = {}
     hidden_size = 255  # 12 layers' worth of width squared: 3.1 million weights
     model = SimpleNamespace(
         config=SimpleNamespace(get_text_config=lambda: SimpleNamespace(num_hidden_layers=4)),

@@ -85,7 +85,7 @@ def test_broken_weights_are_noticed(tiny_lm):
     broken = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer, "broken")
     with torch.no_grad():
         broken.model.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
-    with pytest.raises(ModelError, match="broken computes NaN"):
+    with pytest.raises(ModelError, match="broken computed NaN or infinite values for prompt 'p'"):
         compile_prefix(broken, Prompt("p", text="Answer: "))
 
 

@@ -210,8 +210,8 @@ def test_a_compiled_model_is_the_model_inside(tiny_lm):
 
 def test_rows_of_a_model_that_no_padding_may_enter_are_run_alone(tiny_lm, monkeypatch):
     lm = tiny_lm("llama", hidden_size=128)
-    monkeypatch.setitem(lm.traits, "way", (ways._state(lm), "plain"))
-    monkeypatch.setitem(lm.traits, "bears padding", (ways._state(lm), False))
+    monkeypatch.setattr(ways, "_find_way", lambda lm: "plain")
+    monkeypatch.setattr(ways, "_survived", lambda compare: False)
     sizes = []
     run = ways.PASSES["plain"]
     monkeypatch.setitem(

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 import typer
@@ -82,15 +80,8 @@ def test_a_difference_within_the_noise_has_no_ratio(generate, subjects):
     assert "no ratio" in unclear.note
 
 
-def test_runs_from_the_command_line(generate, tiny_lm, tmp_path):
-    tiny_lm().model.save_pretrained(tmp_path / "model")
-    tiny_lm().tokenizer.save_pretrained(tmp_path / "model")
-    app = typer.Typer()
-    app.command()(generate.main)
-    options = ["--quick", "--device", "cpu", "--dtype", "float32", "--json", str(tmp_path / "rows.json")]
-    result = CliRunner().invoke(app, ["--models", str(tmp_path / "model"), *options])
-    assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "rows.json").read_text())
+def test_runs_from_the_command_line(generate, run_script):
+    rows = run_script(generate.main)
     required = {"work", "against", "ratio", "floor_ratio", "max_abs_error", "goal"}
     assert all(required <= set(row) for row in rows)
     errors = [row["max_abs_error"] for row in rows if row["max_abs_error"] is not None]

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import json
-
 import pytest
-import typer
-from typer.testing import CliRunner
+
+from idp.run.passes import run_expanded, run_packed
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +50,17 @@ def test_the_expanded_side_runs_the_other_way_and_leaves_the_first(bench, tiny_l
     requests = bench.questions(bench.WORKS[0], 2, lm.vocab_size, 0)
     ran = []
     for way, run in dict(bench.ways.PASSES).items():
-        monkeypatch.setitem(bench.ways.PASSES, way, lambda *a, way=way, run=run: ran.append(way) or run(*a))
+        monkeypatch.setitem(bench.ways.PASSES, way, lambda *a, run=run: ran.append(run) or run(*a))
     bench.expanded_side(lm, None, requests).run()
-    assert set(ran) == {"expanded"}
+    assert set(ran) == {run_expanded}
     ran.clear()
     bench.idp_side(lm, None, requests).run()
-    assert set(ran) == {"packed"}
+    assert set(ran) == {run_packed}
 
 
-def test_runs_from_the_command_line(bench, tiny_lm, tmp_path, monkeypatch):
+def test_runs_from_the_command_line(bench, run_script, monkeypatch):
     monkeypatch.setattr(bench, "BATCH_SIZES", (2,))
-    tiny_lm().model.save_pretrained(tmp_path / "model")
-    tiny_lm().tokenizer.save_pretrained(tmp_path / "model")
-    app = typer.Typer()
-    app.command()(bench.main)
-    options = ["--quick", "--device", "cpu", "--dtype", "float32", "--json", str(tmp_path / "rows.json")]
-    result = CliRunner().invoke(app, ["--models", str(tmp_path / "model"), *options])
-    assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "rows.json").read_text())
+    rows = run_script(bench.main)
     assert all({"work", "against", "ratio", "floor_ratio", "max_abs_error", "goal"} <= set(row) for row in rows)
     assert len(rows) == 10
     assert max(row["max_abs_error"] for row in rows if row["max_abs_error"] is not None) < 1e-4
