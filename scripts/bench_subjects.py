@@ -18,6 +18,7 @@ from idp.errors import SelectorError
 from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
+from idp.run.prefix import assemble
 from idp.select.base import Calibration, Selector
 from idp.select.constant import StaticSelector
 from idp.select.router import RouterSelector
@@ -193,6 +194,18 @@ class Subjects:
             with torch.no_grad():
                 for model, call in zip(models, calls, strict=True):
                     model.generate(call.ids, attention_mask=call.mask, **self.settings())
+
+        return go
+
+    def prepare(self, calls: Sequence[Call]) -> Callable[[], None]:
+        """Only what a call has beside the model's own work: choose for every row, and lay the prompts side by side."""
+        batches = [[row.ids[0].tolist() for row in call.alone()] for call in calls]
+
+        def go() -> None:
+            with torch.no_grad():
+                for rows in batches:
+                    chosen = [choice.index for choice in self.selector.select_batch(rows)]
+                    assemble(self.router.store.prefixes(chosen))
 
         return go
 

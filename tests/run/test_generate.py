@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, MaxTimeCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
+from idp.model.loaded import LanguageModel
 from idp.run import generate as generate_module
 from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
@@ -72,14 +75,33 @@ def test_sampling_without_prompt_draws_the_same(tiny_lm, mixed_bank):
     assert torch.equal(*drawn)
 
 
-def test_sampling_with_prompts(tiny_lm, mixed_bank):
-    lm = tiny_lm()
+def test_sampling_with_prompts_and_a_seed(tiny_lm, mixed_bank):
+    """The same seed draws the same tokens, from cached prompts and from prompts read as embeddings; another, others."""
+    prompted = _prompted(tiny_lm(), mixed_bank)
     ids, mask = pad_left(_ROWS, 0)
-    out = _prompted(lm, mixed_bank).generate_with(
-        _CHOICES, ids, attention_mask=mask, do_sample=True, top_k=5, max_new_tokens=6, num_return_sequences=3
-    )
-    assert out.shape[0] == 15
-    assert torch.equal(out[::3, : ids.shape[1]], ids)
+    settings = {"attention_mask": mask, "do_sample": True, "top_k": 5, "max_new_tokens": 6, "num_return_sequences": 3}
+    drawn = []
+    for seed, how in ((3, {}), (3, {}), (3, {"use_cache": False}), (4, {})):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            drawn.append(prompted.generate_with(_CHOICES, ids, **settings, **how))
+    assert drawn[0].shape[0] == 15
+    assert torch.equal(drawn[0][::3, : ids.shape[1]], ids)
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[3])
+
+
+def test_a_tokenizer_without_pad_and_bos_tokens(tiny_lm, mixed_bank):
+    """Padding is then the end token, which is never attended to, and a text of nothing begins with it."""
+    lm = tiny_lm()
+    tokenizer = copy.deepcopy(lm.tokenizer)
+    tokenizer.pad_token = tokenizer.bos_token = None
+    tokenizer.backend_tokenizer.post_processor = None
+    bare = DynamicPromptModel(LanguageModel(lm.model, tokenizer, "bare"), mixed_bank(lm), get_selector("none"))
+    bare.selector = get_selector("random", seed=1).fit(mixed_bank(lm), bare.lm)
+    texts = ["The river runs", "", "Who wrote the letter?"]
+    together = bare.generate_text(texts, max_new_tokens=4, do_sample=False)
+    assert together == [bare.generate_text(text, max_new_tokens=4, do_sample=False)[0] for text in texts]
 
 
 def test_the_selector_sees_the_tokens_and_no_padding(tiny_lm, mixed_bank, by_length):

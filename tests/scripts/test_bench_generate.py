@@ -88,7 +88,7 @@ def test_runs_from_the_command_line(generate, run_script):
     assert len(errors) == 2
     assert max(errors) < 1e-4
     assert {row["unit"] for row in rows} == {"s", "parameters", "bytes"}
-    assert sum(row["goal"] is not None for row in rows) == 4
+    assert sum(row["goal"] is not None for row in rows) == 6
 
 
 def test_too_few_repeats_are_refused(generate):
