@@ -31,8 +31,8 @@ reference: $(VENV)/.installed-compress  ## train, compress and tune the embedded
 	$(BIN)/python scripts/train_reference.py
 	$(BIN)/python scripts/compress_reference.py
 	$(BIN)/python scripts/write_atlas.py
-	$(BIN)/python scripts/tune_reference_bank.py --variant sparse
-	$(BIN)/python scripts/tune_reference_bank.py --variant gptq
+	$(BIN)/idp bank build --model reference-sparse --output runs/build/sparse
+	$(BIN)/idp bank build --model reference-gptq --output runs/build/gptq
 
 clean:  ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

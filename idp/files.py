@@ -1,18 +1,30 @@
-"""Files that are written whole or not at all, and their checksums."""
+"""Files and folders that are written whole or not at all, and checksums of files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from idp.errors import OutputError
 
-__all__ = ["atomic_write_bytes", "atomic_write_text", "json_text", "sha256_of"]
+__all__ = [
+    "atomic_folder",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "file_name",
+    "json_text",
+    "require_free",
+    "sha256_of",
+]
 
 _CHUNK = 1 << 20
 
@@ -52,6 +64,85 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     atomic_write_bytes(path, text.encode("utf-8"))
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a folder so that a reader sees all of it or nothing.
+
+    What the `with` block writes goes to a temporary folder beside `path`, reaches the disk, and is then renamed. If
+    the block fails, nothing is left behind. A folder that is replaced is absent for the moment between two renames.
+
+    Args:
+        path: the folder to make; missing parents are made, and an empty folder is taken.
+        overwrite: replace the folder that is there and all that is in it: the caller has to know that it may go.
+
+    Yields:
+        The temporary folder, empty.
+
+    Raises:
+        OutputError: something is there that may not be replaced, or the folder cannot be written to. What was there
+            is left as it was.
+
+    Example:
+        >>> with atomic_folder("out") as folder:  # doctest: +SKIP
+        ...     (folder / "part").write_text("one of several files")
+    """
+    require_free(path, overwrite=overwrite)
+    target = Path(os.path.realpath(path))  # of a link, what it points to is replaced
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        temporary.mkdir(parents=True)
+        yield temporary
+        _flush(temporary)
+        _put_in_place(temporary, target)
+    except OSError as error:
+        raise OutputError(_explain(Path(path), error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone already when all went well
+
+
+def require_free(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse to write where something is; an empty folder is nothing.
+
+    Args:
+        path: the file or folder that would be written.
+        overwrite: let it pass all the same.
+
+    Raises:
+        OutputError: something is there.
+    """
+    target = Path(path)
+    try:
+        if overwrite or not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+    except OSError as error:
+        raise OutputError(_explain(target, error)) from error
+    raise OutputError(f"{target} exists already: choose another place, or allow it to be overwritten (--overwrite).")
+
+
+def _flush(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with open(file, "rb+") as stream:
+                os.fsync(stream.fileno())
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Rename `folder` to `target`; what was there is deleted only when the new one stands."""
+    if not target.exists():
+        os.replace(folder, target)
+        return
+    former = folder.with_suffix(".old")
+    os.replace(target, former)
+    try:
+        os.replace(folder, target)
+    except BaseException:
+        os.replace(former, target)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
 def json_text(value: Any) -> str:
     """Return `value` as JSON with sorted keys, two spaces of indent and a final newline: same value, same bytes.
 
@@ -78,3 +169,13 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def _explain(target: Path, error: OSError) -> str:
     reason = error.strerror or type(error).__name__
     return f"cannot write {target}: {reason}. Choose a folder that can be written to and has free space."
+
+
+def file_name(name: str) -> str:
+    """Make a name that is safe as that of a file or folder.
+
+    Example:
+        >>> file_name("org/model-4bit"), file_name("..")
+        ('org-model-4bit', 'model')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     TinyLM = Callable[..., LanguageModel]
     MixedBank = Callable[[LanguageModel], PromptBank]
+    TrainedByPeft = Callable[..., PeftModel]
     PlainLogits = Callable[[LanguageModel, Prompt | None, Sequence[int]], Tensor]
 
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -200,3 +202,37 @@ def plain_logits() -> PlainLogits:
         return logits
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_by_peft() -> TrainedByPeft:
+    """A factory: a copy of a model with a prompt of 5 tokens after some steps of PEFT's own prompt or P-tuning."""
+    import copy
+
+    import peft
+
+    def train(lm: LanguageModel, peft_type: str = "PROMPT_TUNING") -> PeftModel:
+        config = {
+            "PROMPT_TUNING": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
+            "P_TUNING": peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, encoder_hidden_size=16),
+            "PREFIX_TUNING": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
+        }[peft_type]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # PEFT draws the first prompt from the global generator
+            model = peft.get_peft_model(copy.deepcopy(lm.model), config)
+        before = model.get_prompt_embedding_to_save("default").clone()  # (n, d)
+        _take_five_steps(model)
+        # Large enough to be seen.
+        assert (model.get_prompt_embedding_to_save("default") - before).abs().mean() > 0.5
+        return model.eval()
+
+    return train
+
+
+def _take_five_steps(model: PeftModel) -> None:
+    texts = torch.tensor([[5, 6, 7, 8, 9, 10], [20, 21, 22, 23, 24, 25]])  # (B, T)
+    optimiser = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=0.3)
+    for _ in range(5):
+        model(input_ids=texts, attention_mask=torch.ones_like(texts), labels=texts).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()

@@ -20,7 +20,7 @@ def test_the_recipe_for_a_bank_makes_one(tiny_lm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "tuning.md", "exec"), {})  # noqa: S102
     bank = PromptBank.load("my-bank")
-    assert bank.names == ("static", "part-0", "part-1")
+    assert bank.names == ("static", "sums", "orders")
     assert "router" in bank.selectors
     bank.require(lm.fingerprint)
 
@@ -31,3 +31,26 @@ def test_the_readme_wraps_the_embedded_model(capsys):
     answer, chosen = capsys.readouterr().out.rsplit(maxsplit=1)
     assert "eldest child of the Drutrems?\nAnswer: " in answer
     assert -1 <= int(chosen) < len(PromptBank.load("tuned/sparse"))
+
+
+def test_the_page_on_banks_calculates_with_prompts(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/banks.md").read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if "PromptVector" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "banks.md", "exec"), {})  # noqa: S102
+    made, sparse = PromptBank.load("my-vectors"), PromptBank.load("tuned/sparse")
+    assert made.fingerprint == sparse.fingerprint
+    assert made[0].embedding.shape == sparse["static"].embedding.shape
+
+
+def test_banks_go_out_and_come_in(tmp_path, monkeypatch):
+    exchange, prefixes = re.findall(r"```python\n(.*?)```", (ROOT / "docs/banks-exchange.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(exchange, "banks-exchange.md", "exec"), names)  # noqa: S102
+    bank, shipped = PromptBank.load("my-bank"), PromptBank.load("tuned/sparse")
+    assert {prompt.digest for prompt in bank} == {prompt.digest for prompt in shipped}
+    assert bank.fingerprint == shipped.fingerprint
+    assert all(name.startswith("domain-") for name in PromptBank.load("my-texts.yaml").names)
+    exec(compile(prefixes, "banks-exchange.md", "exec"), names)  # noqa: S102
+    assert names["model"].bank.names == bank.names

@@ -127,7 +127,8 @@ class PromptBank:
             allow_mismatch: only warn, for studies of transfer between models.
 
         Raises:
-            BankError: the bank belongs to another model; the message names both and what differs.
+            BankError: the bank belongs to another model; the message names both and what differs. Soft prompts of
+                another width are refused in any case.
         """
         if self.fingerprint is None or not (differences := self.fingerprint.differences(fingerprint)):
             return
@@ -135,6 +136,8 @@ class PromptBank:
             f"this bank was made for {self.fingerprint.describe()}, but the model is {fingerprint.describe()}: "
             f"{'; '.join(differences)}."
         )
+        if self.fingerprint.hidden_size != fingerprint.hidden_size and any(prompt.kind == "soft" for prompt in self):
+            raise BankError(f"{message} Prompts of another width cannot be put in front of it.")
         if not allow_mismatch:
             raise BankError(f"{message} Choose the model's own bank, or allow the mismatch to study transfer.")
         _LOG.warning("%s Going on, as asked.", message)

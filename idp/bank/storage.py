@@ -22,7 +22,7 @@ from idp.errors import BankError
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
 from idp.resources import prompt_bank_dir
 
-__all__ = ["bank_path", "load_bank", "save_bank"]
+__all__ = ["bank_path", "holds_bank", "holds_text", "load_bank", "save_bank"]
 
 _JSON, _TENSORS = "bank.json", "bank.safetensors"
 _YAML = {".yaml", ".yml"}
@@ -48,7 +48,7 @@ def save_bank(bank: PromptBank, directory: Path) -> Path:
 def load_bank(path: Path) -> PromptBank:
     """Read the bank in folder `path`; see `PromptBank.load`."""
     path = bank_path(path)
-    if _holds_text(path):
+    if holds_text(path):
         return PromptBank(load_text_prompts(path), provenance={"source": path.name})
     directory = path.parent if path.name == _JSON else path
     description = _read_json(directory / _JSON)
@@ -72,10 +72,15 @@ def bank_path(path: str | os.PathLike[str]) -> Path:
     return shipped if shipped.exists() else path
 
 
-def _holds_text(path: Path) -> bool:
+def holds_bank(path: Path) -> bool:
+    """Whether this is the folder of a bank that was saved."""
+    return os.path.isfile(path / _JSON)
+
+
+def holds_text(path: Path) -> bool:
     """Whether this is a YAML file, or a folder with such files and no bank that was saved."""
     if path.is_dir():
-        return not (path / _JSON).exists() and any(path.glob("*.yaml"))
+        return not holds_bank(path) and any(path.glob("*.yaml"))
     return path.suffix in _YAML and path.is_file()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +15,18 @@ import yaml
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import BankError, suggest
+from idp.files import atomic_write_text, require_free
 from idp.resources import prompt_bank_dir
 
-__all__ = ["KINDS", "load_text_prompts", "text_bank"]
+__all__ = ["KINDS", "load_text_prompts", "save_text_prompts", "text_bank"]
+
+_LOG = logging.getLogger(__name__)
 
 KINDS = ("demonstration", "domain", "instruction", "repair")
 """What a text prompt tries: to show, to name the subject, to instruct, or to remind of the compression."""
 
+_KIND = "instruction"
+_ODD_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _REQUIRED = {"name", "text", "kind"}
 _ALLOWED = _REQUIRED | {"note"}
 
@@ -51,6 +60,32 @@ def load_text_prompts(path: str | os.PathLike[str]) -> list[Prompt]:
             where[prompt.name] = file
             prompts.append(prompt)
     return prompts
+
+
+def save_text_prompts(prompts: Iterable[Prompt], path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write text prompts as YAML that `load_text_prompts` reads: name, text, kind and note are kept, no more.
+
+    Args:
+        prompts: text prompts. One whose provenance names no kind out of `KINDS` becomes an instruction.
+        path: a `.yaml` file.
+        overwrite: replace the file that is there.
+
+    Returns:
+        The file.
+
+    Raises:
+        BankError: no prompts, a soft prompt among them, or a name that occurs twice.
+        OutputError: something is there already, or the file cannot be written to.
+
+    Example:
+        >>> save_text_prompts([Prompt("brief", text="Be brief. ")], "mine.yaml")  # doctest: +SKIP
+    """
+    entries = [_entry(prompt) for prompt in PromptBank(list(prompts))]
+    require_free(path, overwrite=overwrite)
+    # No line is folded: what stands on one line is one line of the text.
+    text = yaml.dump(entries, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
+    atomic_write_text(path, text)
+    return Path(path)
 
 
 def text_bank() -> PromptBank:
@@ -110,3 +145,28 @@ def _check_fields(where: str, entry: dict[Any, Any]) -> None:
             raise BankError(f"{where}: {key} is {value!r}, which is not a string (put it in quotes).")
     if entry["kind"] not in KINDS:
         raise BankError(f"{where}: unknown kind {entry['kind']!r}. {suggest(entry['kind'], KINDS)}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks."""
+
+
+def _styled(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    if _ODD_LINE_ENDS.search(text):  # only between double quotes are they not read as an ordinary line end
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _styled)
+
+
+def _entry(prompt: Prompt) -> dict[str, str]:
+    if prompt.text is None:
+        raise BankError(f"prompt {prompt.name!r} is soft: it has no text that could be written as YAML.")
+    kind, note = prompt.provenance.get("kind", _KIND), prompt.provenance.get("note")
+    if kind not in KINDS:
+        _LOG.warning("prompt %r is of kind %r, which YAML has no word for: it becomes %r", prompt.name, kind, _KIND)
+        kind = _KIND
+    described = {"name": prompt.name, "kind": kind}
+    return described | ({"note": note} if isinstance(note, str) else {}) | {"text": prompt.text}

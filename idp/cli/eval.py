@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +23,7 @@ from idp.cli.options import (
     split_names,
 )
 from idp.cli.quiet import hush
+from idp.files import file_name
 from idp.launch import rank
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def default_folder(model: str) -> Path:
         >>> default_folder("org/model-4bit").as_posix()
         'idp-results/org-model-4bit'
     """
-    return Path("idp-results") / (re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.") or "model")
+    return Path("idp-results") / file_name(model)
 
 
 def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:

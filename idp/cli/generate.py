@@ -16,7 +16,7 @@ from idp.errors import IdpError, PromptTooLongError
 
 if TYPE_CHECKING:
     from idp.bank.bank import PromptBank
-    from idp.evaluate.settings import Observer
+    from idp.observer import Observer
     from idp.run.generate import DynamicPromptModel
 
 DEFAULT_SELECTOR = "router"

@@ -36,8 +36,10 @@ def list_command(
     hush(debug)
     if bank is not None and kind is not Kind.PROMPTS:
         raise typer.BadParameter("--bank belongs to: idp list prompts", param_hint="--bank")
+    from idp.cli.tables import print_rows
+
     rows = prompts(bank) if kind is Kind.PROMPTS else _LISTS[kind]()
-    typer.echo(jsonlib.dumps(rows, indent=2, ensure_ascii=False)) if json else _print(rows)
+    typer.echo(jsonlib.dumps(rows, indent=2, ensure_ascii=False)) if json else print_rows(rows)
 
 
 def models() -> list[Row]:
@@ -102,22 +104,3 @@ _LISTS = {Kind.MODELS: models, Kind.SELECTORS: selectors, Kind.TASKS: tasks, Kin
 
 def _first_line(text: str | None) -> str:
     return (text or "").strip().split("\n")[0]
-
-
-def _print(rows: list[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for header in rows[0]:
-        table.add_column(header, no_wrap=header == "name", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value), style="cyan" if key == "name" else "") for key, value in row.items()))
-    Console().print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return " ".join(str(value).split())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import idp
+from idp.cli.bank.app import app as bank_app
 from idp.cli.errors import INTERRUPTED, complain
 from idp.cli.eval import eval_command
 from idp.cli.generate import generate_command
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("eval")(eval_command)
 app.command("generate")(generate_command)
 app.command("list")(list_command)
+app.add_typer(bank_app)
 
 
 def _version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ from idp.cli.quiet import undisturbed
 from idp.launch import rank
 
 if TYPE_CHECKING:
-    from idp.evaluate.settings import Observer
+    from idp.observer import Observer
 
 
 class Lines:

@@ -1,9 +1,9 @@
-"""An evaluation as tables that stay readable in a narrow window."""
+"""Evaluations and listings as tables that stay readable in a narrow window."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -95,6 +95,22 @@ def grid(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row), style="bold" if main and row[0] == main else None)
     return table
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print things as rows, at least one, all with the same keys: these are the headers. Long cells are folded."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in rows[0]:
+        table.add_column(header, no_wrap=header == "name", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value), style="cyan" if key == "name" else "") for key, value in row.items()))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else " ".join(str(value).split())
 
 
 def _in_two_lines(arm: str) -> str:

@@ -15,16 +15,17 @@ from idp.evaluate.memo import ANSWERS, Memo, forget
 from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
 from idp.evaluate.parallel import Team
 from idp.evaluate.selectors import SelectorShop
-from idp.evaluate.settings import Observer, Settings, Silent
+from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import EvalTask, load_tasks
 from idp.model.aliases import ModelSpec, resolve
 from idp.model.load import load, require_loadable
 from idp.model.loaded import LanguageModel
+from idp.observer import Observer, Silent
 from idp.select.base import Selector
 
 TUNED_BANK_HINT = (
     "no tuned bank is known for this model, so the general text bank is used. A tuned bank usually gives back more: "
-    "idp.tune makes one in a page of Python (docs/tuning.md in the source of idp), and --bank FOLDER uses it."
+    "idp bank build makes one (docs/tuning.md in the source of idp), and --bank FOLDER uses it."
 )
 
 

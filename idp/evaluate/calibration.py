@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from idp.errors import TaskError
@@ -13,7 +12,7 @@ from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
 from idp.run.store import PrefixStore
 from idp.select.base import Calibration
-from idp.tune.examples import Example, encode
+from idp.tune.examples import Example, encode, fitting
 from idp.tune.losses import example_losses
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ def training_examples(lm: LanguageModel, tasks: Sequence[EvalTask], count: int, 
     if not teachers:
         raise TaskError("none of the tasks has a training split that selectors could learn from; leave their arms out.")
     share = -(-count // len(teachers))
-    examples = [example for entry in teachers for example in _of_task(lm, entry, share, seed)]
+    examples = [example for entry in teachers for example in task_examples(lm, entry, share, seed)]
     if not examples:
         raise TaskError("no training item has a form that selectors could learn from; leave their arms out.")
     return examples
@@ -43,7 +42,8 @@ def usable(tasks: Sequence[EvalTask]) -> list[EvalTask]:
     return [entry for entry in tasks if entry.task.has_training_docs() and not entry.control]
 
 
-def _of_task(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> list[Example]:
+def task_examples(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> list[Example]:
+    """At most ``count`` seeded items of a task's training split; those of an unusual form are left out."""
     docs = entry.task.training_docs()
     rng = random.Random(f"{seed}-{entry.name}")
     chosen = rng.sample(range(len(docs)), min(count, len(docs)))
@@ -82,32 +82,10 @@ def calibrate(
     Raises:
         TaskError: no example fits.
     """
-    kept = fitting(examples, store.lm.max_length - max(store.length(index) for index in range(len(store))))
+    longest = max(store.length(index) for index in range(len(store)))
+    try:
+        kept = fitting(store.lm, examples, longest, text_tokens=TEXT_TOKENS)
+    except TaskError as error:
+        raise TaskError(f"{error} Leave the arms out that learn from training items (--no-fit).") from error
     losses = example_losses(store, kept, batch_size, advance)  # (N, m + 1)
     return Calibration([example.context for example in kept], losses, [example.group for example in kept])
-
-
-def fitting(examples: Sequence[Example], room: int) -> list[Example]:
-    """Examples that `room` tokens hold, running texts cut to their beginning.
-
-    Raises:
-        TaskError: there are none.
-    """
-    kept = [cut for cut in (_cut(example, room) for example in examples) if _longest(cut) <= room]
-    if not kept:
-        raise TaskError("no training item fits into the model's context beside its prompt; use --no-fit.")
-    if len(kept) < len(examples):
-        log.warning(
-            "%d training items are too long beside a prompt and not used for fitting", len(examples) - len(kept)
-        )
-    return kept
-
-
-def _cut(example: Example, room: int) -> Example:
-    if not example.is_text:
-        return example
-    return replace(example, continuations=(example.right[: min(TEXT_TOKENS, room - len(example.context))],))
-
-
-def _longest(example: Example) -> int:
-    return len(example.context) + max(len(option) for option in example.continuations)

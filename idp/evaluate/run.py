@@ -7,8 +7,9 @@ from pathlib import Path
 from idp.evaluate.arms import ArmResult, run_arm
 from idp.evaluate.bench import Bench
 from idp.evaluate.evaluation import Evaluation
-from idp.evaluate.settings import Observer, Settings, Silent
+from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import templates_compiled_once
+from idp.observer import Observer, Silent
 
 
 def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation:

@@ -14,9 +14,10 @@ from idp.bank.state import SelectorState
 from idp.errors import BankError, IdpError
 from idp.evaluate.calibration import calibrate, training_examples, usable
 from idp.evaluate.parallel import Team
-from idp.evaluate.settings import Observer, Settings
+from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
+from idp.observer import Observer
 from idp.run.store import PrefixStore
 from idp.select.base import Calibration, Selector
 from idp.select.registry import get_selector

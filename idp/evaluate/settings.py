@@ -1,10 +1,9 @@
-"""What an evaluation is asked to do, and how it tells how far it has come."""
+"""What an evaluation is asked to do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from idp.evaluate.arms import ARMS
 
@@ -46,29 +45,3 @@ class Settings:
     fit_items: int = 400
     allow_mismatch: bool = False
     fresh: bool = False
-
-
-class Observer(Protocol):
-    """Is told of progress."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A new stage of ``total`` units began."""
-
-    def advance(self, count: int) -> None:
-        """``count`` more units of the stage are done."""
-
-    def note(self, message: str) -> None:
-        """Something the user should know."""
-
-
-class Silent:
-    """An observer that tells nobody."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """Say nothing."""
-
-    def advance(self, count: int) -> None:
-        """Say nothing."""
-
-    def note(self, message: str) -> None:
-        """Say nothing."""

@@ -51,6 +51,10 @@ class PrefixFiles:
         self._folder = folder / hashlib.sha256(scope.encode()).hexdigest()[:16]
         self._lm = lm
 
+    def path(self, prompt: Prompt) -> Path:
+        """Return where a prompt's file is, or would be."""
+        return self._folder / f"{prompt.digest}.safetensors"
+
     def save(self, prompt: Prompt, prefix: Prefix) -> None:
         """Write a prefix, whole or not at all.
 
@@ -63,20 +67,20 @@ class PrefixFiles:
             for part, tensor in zip(("keys", "values"), layer, strict=True)
         }
         metadata = {"format": "idp-prefix", "prompt": prompt.name, "model": self._lm.fingerprint.describe()}
-        atomic_write_bytes(self._file(prompt), save(tensors, metadata))
+        atomic_write_bytes(self.path(prompt), save(tensors, metadata))
 
     def load(self, prompt: Prompt) -> Prefix | None:
         """Read a prefix onto the model's device; None where there is none that fits."""
         try:
-            prefix = _prefix(load(self._file(prompt).read_bytes()), self._lm.device)
+            prefix = _prefix(load(self.path(prompt).read_bytes()), self._lm.device)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
-            log.warning("%s cannot be read (%s) and is written anew", self._file(prompt), error)
+            log.warning("%s cannot be read (%s) and is written anew", self.path(prompt), error)
             return None
         if self._is_of_this_model(prompt, prefix):
             return prefix
-        log.warning("%s is of other weights and is written anew", self._file(prompt))
+        log.warning("%s is of other weights and is written anew", self.path(prompt))
         return None
 
     def _is_of_this_model(self, prompt: Prompt, prefix: Prefix) -> bool:
@@ -91,9 +95,6 @@ class PrefixFiles:
             for layer, fresh in pairs
             for kept, made in zip(layer, fresh, strict=True)
         )
-
-    def _file(self, prompt: Prompt) -> Path:
-        return self._folder / f"{prompt.digest}.safetensors"
 
 
 def _prefix(tensors: dict[str, Tensor], device: torch.device) -> Prefix:

@@ -6,6 +6,7 @@ from idp.select.chance import RandomSelector
 from idp.select.constant import NoneSelector, StaticSelector
 from idp.select.registry import get_selector, selector_names
 from idp.select.router import RouterSelector
+from idp.select.smop import SmopSelector
 
 __all__ = [
     "AttentionSelector",
@@ -15,6 +16,7 @@ __all__ = [
     "RouterSelector",
     "Selection",
     "Selector",
+    "SmopSelector",
     "StaticSelector",
     "get_selector",
     "selector_names",

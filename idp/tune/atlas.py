@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from idp.errors import TaskError, suggest
 from idp.reference.atlas import stable_hash
 from idp.reference.exams import Item, exam
-from idp.reference.world import World
+from idp.reference.world import World, build_world
 from idp.tune.examples import Example, encode
+from idp.tune.sources import Data
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["TASKS", "Pair", "atlas_examples", "worded"]
+__all__ = ["TASKS", "Pair", "atlas_data", "atlas_examples", "worded"]
 
 HELD_OUT = 4  # one subject in four
 
@@ -110,6 +111,13 @@ def atlas_examples(
         ),
         _examples(lm, world.restricted(is_held_out), held_out, seed, tasks),
     )
+
+
+def atlas_data(lm: LanguageModel, items_per_task: int, seed: int) -> Data:
+    """The reference world as material for a bank; see `atlas_examples`."""
+    tuning, held_out = atlas_examples(lm, build_world(0), items_per_task, seed)
+    counts = {task: sum(example.group == task for example in [*tuning, *held_out]) for task in TASKS}
+    return Data(tuning, held_out, {"sources": counts, "tuning": len(tuning), "held_out": len(held_out)})
 
 
 def _examples(lm: LanguageModel, world: World, count: int, seed: int, tasks: Sequence[str]) -> list[Example]:

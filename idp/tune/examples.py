@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from idp.errors import TaskError
@@ -12,7 +13,9 @@ from idp.run.packing import Request
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Example", "encode"]
+__all__ = ["Example", "as_text", "encode", "fitting"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,21 @@ class Example:
         """The question to `idp.run.score`."""
         return Request(self.context, self.continuations)
 
+    def with_options(self, continuations: tuple[tuple[int, ...], ...], answer: int) -> Example:
+        """The same context with other options."""
+        return replace(self, continuations=continuations, answer=answer)
+
+
+def as_text(example: Example) -> Example:
+    """Read a question and its right answer as one running text, whose first token is not predicted.
+
+    Example:
+        >>> as_text(Example((1, 7), ((4,), (5, 6)), answer=1, group="easy")).right
+        (7, 5, 6)
+    """
+    first, *rest = (*example.context, *example.right)
+    return Example((first,), (tuple(rest),), 0, example.group)
+
 
 def encode(lm: LanguageModel, context: str, continuations: Sequence[str], answer: int, group: str) -> Example:
     r"""Tokenize as lm-eval does, so that prompts are tuned on the very tokens they are measured on.
@@ -104,3 +122,47 @@ def _tokens(lm: LanguageModel, text: str) -> tuple[int, ...]:
     # lm-eval adds no special tokens to a text that already begins with the prefix token.
     begun = text.startswith(lm.tokenizer.decode([lm.prefix_token_id]))
     return tuple(lm.tokenizer(text, add_special_tokens=not begun)["input_ids"])
+
+
+def fitting(
+    lm: LanguageModel, examples: Sequence[Example], prompt_tokens: int, *, text_tokens: int | None = None
+) -> list[Example]:
+    """Keep the examples that fit into the model's context beside a prompt; running text is cut to its beginning.
+
+    Args:
+        lm: the model.
+        examples: examples of any length.
+        prompt_tokens: length of the longest prompt that will stand before them.
+        text_tokens: how much of a running text is kept at most; None for all that fits.
+
+    Returns:
+        What fits, in the order it came in; how many examples were left out is logged.
+
+    Raises:
+        TaskError: nothing fits.
+
+    Example:
+        >>> [len(example.context) for example in fitting(lm, examples, prompt_tokens=16)]  # doctest: +SKIP
+        [12, 9, 30]
+    """
+    room = lm.max_length - prompt_tokens
+    kept = [cut for cut in (_cut(example, room, text_tokens) for example in examples) if _length(cut) <= room]
+    if not kept:
+        raise TaskError(
+            f"none of {len(examples)} examples fits into the {lm.max_length} tokens of the context of {lm.name} beside "
+            f"a prompt of {prompt_tokens}."
+        )
+    if len(kept) < len(examples):
+        _LOG.warning("%d examples are too long beside a prompt and left out", len(examples) - len(kept))
+    return kept
+
+
+def _cut(example: Example, room: int, text_tokens: int | None) -> Example:
+    left = room - len(example.context)
+    if not example.is_text or left < 1:
+        return example
+    return example.with_options((example.right[: left if text_tokens is None else min(left, text_tokens)],), 0)
+
+
+def _length(example: Example) -> int:
+    return len(example.context) + max(len(option) for option in example.continuations)

@@ -1,37 +1,58 @@
-"""Tuning one soft prompt on a frozen model."""
+"""Tuning soft prompts on a frozen model, any number of them side by side."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from idp.errors import BankError, ModelError, TaskError
-from idp.tune.checkpoint import Point, Progress, load_progress, save_progress
+from idp.errors import BankError, TaskError
+from idp.tune.batches import batches_of
 from idp.tune.examples import Example
-from idp.tune.objective import Goal, Objective, length_groups
+from idp.tune.objective import Objective
+from idp.tune.plan import Plan, make_optimizer
+from idp.tune.steps import diverged, drawn, drive, judges, no_gradient, optimizer_tensors, run_key
 
-if TYPE_CHECKING:
-    from idp.model.loaded import LanguageModel
-
-__all__ = ["Tuned", "learning_rate", "tune_prompt"]
+__all__ = ["Job", "Point", "Tuned", "tune"]
 
 _LOG = logging.getLogger(__name__)
 
-_WARM_UP = 0.05
-_CLIP = 1.0
-_POINTS = 10
-_SAVE_EVERY = 50
-_HELD_OUT = 256
+
+class Point(NamedTuple):
+    """One point of a tuning curve.
+
+    Attributes:
+        step: updates done.
+        train: mean loss of the batches since the last point; NaN before the first update.
+        held_out: mean loss of the held-out examples.
+    """
+
+    step: int
+    train: float
+    held_out: float
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One prompt to be tuned.
+
+    Attributes:
+        name: what it is called in messages.
+        init: the prompt to start from, `(n, d)`.
+        examples: what to tune on; each is used once before any is used again.
+        held_out: what the best prompt is chosen by; none of `examples`.
+    """
+
+    name: str
+    init: Tensor
+    examples: Sequence[Example]
+    held_out: Sequence[Example]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,202 +73,206 @@ class Tuned:
         return min(self.curve, key=lambda point: point.held_out)
 
 
-def tune_prompt(
-    lm: LanguageModel,
-    init: Tensor,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
+def tune(
+    objective: Objective,
+    jobs: Sequence[Job],
+    plan: Plan,
     *,
-    steps: int,
-    lr: float = 0.02,
-    batch_size: int = 32,
-    seed: int = 0,
-    goal: Goal = "blend",
     checkpoint: Path | None = None,
     advance: Callable[[int], None] | None = None,
-) -> Tuned:
-    """Tune a soft prompt by gradient descent through the frozen model.
+    report: Callable[[str, Point], None] | None = None,
+) -> list[Tuned]:
+    """Tune soft prompts by gradient descent through the frozen model.
 
-    AdamW without weight decay on the prompt alone, kept in fp32; linear warm-up over 5 % of the steps, then a cosine to
-    zero; gradient norm clipped to 1. Eleven times, the first before any update, the loss of up to 256 held-out examples
-    is measured, and the prompt with the lowest is returned. The same arguments give the same prompt, whether or not
-    the run was interrupted.
+    All prompts are updated in every step, each on a batch of its own examples; rows of one length share a pass whatever
+    their prompt, and the prompts are kept in fp32. Eleven times, the first before any update, the loss of up to 256
+    held-out examples of each is measured, and the prompt with the lowest is returned. The same arguments give the same
+    prompts, whether or not the run was interrupted.
 
     Args:
-        lm: the model; it is not changed.
-        init: the prompt to start from, `(n, d)`.
-        examples: what to tune on; each is used once before any is used again.
-        held_out: what the best prompt is chosen by; none of `examples`.
-        steps: updates; 0 returns `init`.
-        lr: peak learning rate, in units of an embedding's entries.
-        batch_size: examples an update.
-        seed: order of the examples, and which of the held-out ones are measured.
-        goal: see `Objective`.
+        objective: the loss, and the model, which is not changed.
+        jobs: the prompts and their examples.
+        plan: steps, optimiser and schedule.
         checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
-        advance: called with the number of updates just done.
+        advance: called with the number of updates of single prompts just done, `steps * len(jobs)` in all.
+        report: called with the name of a job and every new point of its curve.
 
     Returns:
-        The prompt and its curve.
+        The prompts and their curves, in the order of the jobs.
 
     Raises:
-        TaskError: no examples, or numbers that make no sense.
-        BankError: the prompt to start from is not as wide as the model.
-        ModelError: the loss became NaN or infinite.
+        TaskError: no jobs, or one without examples.
+        BankError: a prompt to start from is not as wide as the model.
+        PromptTooLongError: a prompt and an example do not fit into the model's context.
+        ModelError: a loss became NaN or infinite.
         OutputError: the checkpoint cannot be written.
 
     Source: arXiv 2104.08691; on compressed models, arXiv 2305.11186 section 4.
 
     Example:
-        >>> tuned = tune_prompt(lm, init, examples, held_out, steps=600, seed=0)  # doctest: +SKIP
+        >>> job = Job("static", init, examples, held_out)  # doctest: +SKIP
+        >>> [tuned] = tune(Objective(lm, "answer"), [job], Plan(steps=600))  # doctest: +SKIP
         >>> tuned.embedding.shape, tuned.best.held_out  # doctest: +SKIP
         (torch.Size([16, 160]), 2.31)
     """
-    _check(lm, init, examples, held_out, steps=steps, lr=lr, batch_size=batch_size)
-    run = _Run(lm, Objective(lm, goal), examples, _subset(held_out, seed), steps, lr, batch_size, seed)
-    key = _key(run, init) if checkpoint else ""
-    progress = (load_progress(checkpoint, key) if checkpoint else None) or Progress.begin(init)
-    if advance and progress.step:
-        advance(progress.step)
-    if not progress.curve:
-        run.measure(progress)
-    interval = max(1, -(-steps // _POINTS))
-    while progress.step < steps:
-        run.update(progress)
-        if progress.step % interval == 0 or progress.step == steps:
-            run.measure(progress)
-        if checkpoint and (progress.step % _SAVE_EVERY == 0 or progress.step == steps):
-            save_progress(checkpoint, progress, key)
-        if advance:
-            advance(1)
-    return Tuned(progress.best, progress.curve)
+    if not jobs:
+        raise TaskError("there is no prompt to tune.")
+    for job in jobs:
+        _check(objective, job)
+    run = _Run(objective, jobs, plan, report or (lambda name, point: None))
+    drive(run, plan, checkpoint, advance, weight=len(jobs))
+    return [Tuned(course.best, course.curve) for course in run.courses]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
+class _Course:
+    """Where one prompt stands."""
+
+    embedding: Tensor  # (n, d) fp32, what the optimiser moves
+    best: Tensor  # (n, d), that of the lowest held-out loss
+    curve: list[Point] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of the batches since the last point
+    done: bool = False
+
+
 class _Run:
-    """What stays the same during a run."""
+    """All prompts of a run."""
 
-    lm: LanguageModel
-    objective: Objective
-    examples: Sequence[Example]
-    held_out: Sequence[Example]
-    steps: int
-    lr: float
-    batch_size: int
-    seed: int
+    def __init__(
+        self, objective: Objective, jobs: Sequence[Job], plan: Plan, report: Callable[[str, Point], None]
+    ) -> None:
+        self.objective, self.jobs, self.plan, self.report = objective, jobs, plan, report
+        self.step = 0
+        starts = [job.init.detach().to("cpu", torch.float32, copy=True).contiguous() for job in jobs]
+        self.courses = [_Course(start, start.clone()) for start in starts]
+        self.optimizer = make_optimizer(plan, starts)
+        self.examples = [[objective.view(example) for example in job.examples] for job in jobs]
+        self.held_out = [[objective.view(example) for example in judges(job.held_out, plan.seed)] for job in jobs]
+        self.rows = plan.rows_at_once or plan.batch_size
 
-    def update(self, progress: Progress) -> None:
-        """Do one step of AdamW on the next batch."""
-        batch = self.batch(progress.step)
-        prompt = progress.embedding.clone().to(self.lm.device).requires_grad_()  # (n, d)
-        loss = 0.0
-        for group in length_groups(batch):
-            part = self.objective.losses(prompt[None], [batch[i] for i in group]).sum() / len(batch)
-            torch.autograd.backward(part)
-            loss += float(part.detach())
-        assert prompt.grad is not None  # noqa: S101  (every loss depends on the prompt)
-        gradient = prompt.grad.cpu()  # (n, d)
+    @property
+    def active(self) -> list[int]:
+        """The prompts that are not done."""
+        return [number for number, course in enumerate(self.courses) if not course.done]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all prompts are done."""
+        return not self.active
+
+    def update(self) -> None:
+        """Do one step with every prompt that is not done."""
+        numbers = self.active
+        drawn = [(number, example) for number in numbers for example in self.batch(number)]
+        device = self.objective.lm.device
+        leaves = [self.courses[number].embedding.clone().to(device).requires_grad_() for number in numbers]
+        places = {number: place for place, number in enumerate(numbers)}
+        step = self.objective.behind(leaves)
+        totals = dict.fromkeys(numbers, 0.0)
+        for rows in batches_of([example for _, example in drawn], self.rows):
+            part = [drawn[row] for row in rows]
+            losses = step.losses([example for _, example in part], [places[number] for number, _ in part])
+            if not losses.requires_grad:
+                raise no_gradient(self.objective.lm)
+            torch.autograd.backward(losses.sum() / self.plan.batch_size)
+            for (number, _), loss in zip(part, losses.tolist(), strict=True):
+                totals[number] += loss / self.plan.batch_size
+        step.backward()
+        for number, leaf in zip(numbers, leaves, strict=True):
+            self.courses[number].embedding.grad = self._gradient(number, leaf, totals[number])
+            self.courses[number].losses.append(totals[number])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def _gradient(self, number: int, leaf: Tensor, loss: float) -> Tensor:
+        if leaf.grad is None:
+            raise no_gradient(self.objective.lm)
+        gradient = leaf.grad.cpu()  # (n, d)
         if not math.isfinite(loss) or not bool(torch.isfinite(gradient).all()):
-            raise ModelError(
-                f"tuning diverged at step {progress.step} of {self.steps}: the loss or its gradient is not finite. "
-                f"Lower the learning rate ({self.lr:g}), or load the model in float32."
-            )
-        gradient = gradient * min(1.0, _CLIP / (float(gradient.norm()) + 1e-6))
-        _adam(progress, gradient, learning_rate(progress.step, self.steps, self.lr))
-        progress.step += 1
-        progress.train_sum += loss
-        progress.train_count += 1
+            raise diverged(self.jobs[number].name, self.step, self.plan)
+        if not self.plan.clip:
+            return gradient
+        return gradient * min(1.0, self.plan.clip / (float(gradient.norm()) + 1e-6))
 
-    def batch(self, step: int) -> list[Example]:
-        """The examples of a step: a function of the seed and the step alone, so a run can begin anywhere."""
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        count = len(self.examples)
-        return [self.examples[_order(count, self.seed, place // count)[place % count]] for place in places]
+    def batch(self, number: int) -> list[Example]:
+        """The examples of this step."""
+        examples = self.examples[number]
+        return [examples[place] for place in drawn(len(examples), self.plan, self.step)]
 
-    def measure(self, progress: Progress) -> None:
-        """Add a point to the curve, and keep the prompt if it is the best so far."""
-        held_out = self.held_out_loss(progress.embedding)
-        if not math.isfinite(held_out):
-            raise ModelError(f"the held-out loss at step {progress.step} is not finite: load the model in float32.")
-        if not progress.curve or held_out < min(point.held_out for point in progress.curve):
-            progress.best = progress.embedding.clone()
-        train = progress.train_sum / progress.train_count if progress.train_count else math.nan
-        progress.curve.append(Point(progress.step, train, held_out))
-        progress.train_sum, progress.train_count = 0.0, 0
-        _LOG.info("step %d of %d: training loss %.4f, held out %.4f", progress.step, self.steps, train, held_out)
+    def measure(self) -> None:
+        """Add a point to the curve of every prompt that is not done, and keep those that are the best so far."""
+        numbers = self.active
+        for number, held_out in zip(numbers, self.held_out_losses(numbers), strict=True):
+            course, name = self.courses[number], self.jobs[number].name
+            if not math.isfinite(held_out):
+                raise diverged(name, self.step, self.plan)
+            if not course.curve or held_out < min(point.held_out for point in course.curve):
+                course.best = course.embedding.detach().clone()
+            train = sum(course.losses) / len(course.losses) if course.losses else math.nan
+            course.curve.append(Point(self.step, train, held_out))
+            course.losses.clear()
+            since = len(course.curve) - 1 - min(range(len(course.curve)), key=lambda i: course.curve[i].held_out)
+            course.done = 0 < self.plan.patience <= since
+            _LOG.info("%s, step %d: training loss %.4f, held out %.4f", name, self.step, train, held_out)
+            self.report(name, course.curve[-1])
 
     @torch.no_grad()
-    def held_out_loss(self, embedding: Tensor) -> float:
-        """Mean loss of the held-out examples under a prompt `(n, d)`."""
-        total = 0.0
-        for group in length_groups(self.held_out):
-            for begin in range(0, len(group), self.batch_size):
-                part = [self.held_out[i] for i in group[begin : begin + self.batch_size]]
-                total += float(self.objective.losses(embedding[None], part).sum())
-        return total / len(self.held_out)
+    def held_out_losses(self, numbers: Sequence[int]) -> list[float]:
+        """Mean loss of the held-out examples under each of some prompts."""
+        step = self.objective.behind([self.courses[number].embedding for number in numbers])
+        drawn = [(place, example) for place, number in enumerate(numbers) for example in self.held_out[number]]
+        totals = [0.0] * len(numbers)
+        for rows in batches_of([example for _, example in drawn], self.rows):
+            part = [drawn[row] for row in rows]
+            losses = step.losses([example for _, example in part], [place for place, _ in part])
+            for (place, _), loss in zip(part, losses.tolist(), strict=True):
+                totals[place] += loss
+        return [total / len(self.held_out[number]) for total, number in zip(totals, numbers, strict=True)]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the rest of the run depends on."""
+        tensors = {"step": torch.tensor(self.step)}
+        for number, course in enumerate(self.courses):
+            tensors[f"{number}/embedding"], tensors[f"{number}/best"] = course.embedding, course.best
+            tensors[f"{number}/losses"] = torch.tensor(course.losses, dtype=torch.float64)
+            tensors[f"{number}/curve"] = torch.tensor(course.curve, dtype=torch.float64).view(-1, 3)  # (points, 3)
+            tensors[f"{number}/done"] = torch.tensor(course.done)
+            kept = optimizer_tensors(self.optimizer, course.embedding)
+            tensors |= {f"{number}/state/{name}": value for name, value in kept.items()}
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+        self.step = int(tensors["step"])
+        for number, course in enumerate(self.courses):
+            own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{number}/")}
+            course.embedding.copy_(own["embedding"])
+            course.best = own["best"]
+            course.losses = own["losses"].tolist()
+            course.curve = [Point(int(step), train, held_out) for step, train, held_out in own["curve"].tolist()]
+            course.done = bool(own["done"])
+            kept = {name.removeprefix("state/"): value for name, value in own.items() if name.startswith("state/")}
+            if kept:
+                self.optimizer.state[course.embedding] = kept
+            for point in course.curve:
+                self.report(self.jobs[number].name, point)
+
+    def key(self) -> str:
+        """A digest of everything the run depends on."""
+        parts = list(zip([job.name for job in self.jobs], self.examples, self.held_out, strict=True))
+        return run_key(self.objective, self.plan, parts, [job.init for job in self.jobs])
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Return the rate of an update: a linear rise over the first 5 % of the steps, then half a cosine down to zero.
-
-    Example:
-        >>> [round(learning_rate(step, 100, 1.0), 2) for step in (0, 4, 5, 52, 99)]
-        [0.2, 1.0, 1.0, 0.51, 0.0]
-    """
-    warm_up = max(1, math.ceil(_WARM_UP * steps))
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def _adam(progress: Progress, gradient: Tensor, rate: float) -> None:
-    """AdamW (arXiv 1711.05101) with torch's constants and no decay, its state kept where a checkpoint finds it."""
-    optimizer = torch.optim.AdamW([progress.embedding], lr=rate, weight_decay=0.0)
-    optimizer.state[progress.embedding] = {
-        "step": torch.tensor(float(progress.step)),
-        "exp_avg": progress.exp_avg,
-        "exp_avg_sq": progress.exp_avg_sq,
-    }
-    progress.embedding.grad = gradient
-    optimizer.step()
-    progress.embedding.grad = None
-
-
-@lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> list[int]:
-    order = list(range(count))
-    random.Random(f"{seed}-{epoch}").shuffle(order)
-    return order
-
-
-def _subset(held_out: Sequence[Example], seed: int) -> Sequence[Example]:
-    return random.Random(seed).sample(list(held_out), min(_HELD_OUT, len(held_out)))
-
-
-def _key(run: _Run, init: Tensor) -> str:
-    """A digest of everything a run depends on."""
-    settings = (run.steps, run.lr, run.batch_size, run.seed, run.objective.goal, run.lm.fingerprint)
-    digest = hashlib.sha256(repr((settings, list(run.examples), list(run.held_out))).encode())
-    digest.update(init.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _check(
-    lm: LanguageModel,
-    init: Tensor,
-    examples: Sequence[Example],
-    held_out: Sequence[Example],
-    *,
-    steps: int,
-    lr: float,
-    batch_size: int,
-) -> None:
-    if not examples or not held_out:
+def _check(objective: Objective, job: Job) -> None:
+    if not job.examples or not job.held_out:
         raise TaskError(
-            "a prompt needs examples to be tuned on and others that are held out; one of the lists is empty."
+            f"prompt {job.name!r} needs examples to be tuned on and others that are held out; one list is empty."
         )
-    if steps < 0 or batch_size < 1 or not (lr > 0 and math.isfinite(lr)):
-        raise TaskError(f"cannot tune for {steps} steps of {batch_size} examples at a learning rate of {lr}.")
-    if init.ndim != 2 or init.shape[0] < 1 or init.shape[1] != lm.hidden_size:
+    width = objective.lm.hidden_size
+    if job.init.ndim != 2 or job.init.shape[0] < 1 or job.init.shape[1] != width:
         raise BankError(
-            f"the prompt to start from has shape {tuple(init.shape)}, but {lm.name} needs (n, {lm.hidden_size})."
+            f"prompt {job.name!r} starts from {tuple(job.init.shape)}, but {objective.lm.name} needs (n, {width})."
         )

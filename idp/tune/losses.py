@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
 from idp.run.score import Scored, score_prompts
+from idp.run.store import PrefixStore
+from idp.tune.checkpoint import load_tensors, save_tensors
 from idp.tune.examples import Example
 
 if TYPE_CHECKING:
-    from idp.run.store import PrefixStore
+    from idp.model.loaded import LanguageModel
 
-__all__ = ["example_losses"]
+__all__ = ["example_losses", "kept_losses"]
 
 
 def example_losses(
@@ -52,6 +58,39 @@ def example_losses(
     table = score_prompts(store, [example.request for example in examples], batch_size=batch_size, advance=advance)
     losses = [[_loss(example, scored) for scored in row] for example, row in zip(examples, table, strict=True)]
     return torch.tensor(losses, dtype=torch.float64).reshape(len(examples), len(store) + 1)  # (N, m + 1)
+
+
+def kept_losses(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    examples: Sequence[Example],
+    folder: Path,
+    advance: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Measure the losses of examples under prompts as `example_losses` does, once: a later call reads them.
+
+    Args:
+        lm: the model.
+        prompts: `m` prompts.
+        examples: `N` examples.
+        folder: where the losses are kept.
+        advance: as for `example_losses`.
+
+    Returns:
+        `(N, m + 1)`, the last column without a prompt.
+
+    Raises:
+        IdpError: as for `example_losses`.
+        OutputError: the folder cannot be written to.
+    """
+    asked = [[prompt.digest for prompt in prompts], list(examples), lm.fingerprint]
+    key = hashlib.sha256(repr(asked).encode()).hexdigest()
+    path = folder / f"losses-{key[:16]}.safetensors"
+    if (kept := load_tensors(path, key)) is not None:
+        return kept["losses"]
+    losses = example_losses(PrefixStore(lm, PromptBank(prompts)), examples, advance=advance)
+    save_tensors(path, {"losses": losses}, key)
+    return losses
 
 
 def _loss(example: Example, scored: Scored) -> float:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from idp.bank import Prompt, PromptBank, load_text_prompts, text_bank
-from idp.bank.text import KINDS
-from idp.errors import BankError
+from idp.bank.text import KINDS, save_text_prompts
+from idp.errors import BankError, OutputError
 
 GOOD = '- {name: brief, kind: instruction, text: "Be brief. ", note: short}\n'
 
@@ -93,3 +96,76 @@ def test_shipped_banks_are_found_by_name_unless_a_path_is_called_so(
     assert PromptBank.load("text").names == ("mine",)
     with pytest.raises(BankError, match="no prompt bank at tuned/sprase"):
         PromptBank.load("tuned/sprase")
+
+
+_TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from(" \n\t\r'\"|:#-\x85\u2028\u2029\ufeff"), max_size=30)
+_VISIBLE = _TEXT.filter(str.strip)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(_VISIBLE, _VISIBLE, st.sampled_from(KINDS), st.none() | _TEXT),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda entry: entry[0],
+    )
+)
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str, str, str | None]]
+) -> None:
+    prompts = [
+        Prompt(name, text=text, provenance={"kind": kind} | ({} if note is None else {"note": note}))
+        for name, text, kind, note in entries
+    ]
+    read = load_text_prompts(save_text_prompts(prompts, tmp_path_factory.mktemp("yaml") / "mine.yaml"))
+    expected = [(prompt.name, prompt.text, {**prompt.provenance, "source": "mine.yaml"}) for prompt in prompts]
+    assert [(prompt.name, prompt.text, dict(prompt.provenance)) for prompt in read] == expected
+
+
+def test_the_shipped_prompts_survive(tmp_path: Path) -> None:
+    read = load_text_prompts(save_text_prompts(text_bank(), tmp_path / "all.yaml"))
+    assert [(p.name, p.text, p.provenance["kind"]) for p in read] == [
+        (p.name, p.text, p.provenance["kind"]) for p in text_bank()
+    ]
+
+
+def test_several_lines_are_written_as_they_look(tmp_path: Path) -> None:
+    prompts = [
+        Prompt("lines", text="Question: why?\n  Answer: so.\n\n", provenance={"note": "Two lines.", "seed": 3}),
+        Prompt("space", text="Answer: "),
+        Prompt("umlaut", text="Größe: " + "lang " * 30 + "Ende."),
+    ]
+    written = save_text_prompts(prompts, tmp_path / "mine.yaml").read_text(encoding="utf-8")
+    assert written == (
+        "- name: lines\n  kind: instruction\n  note: Two lines.\n  text: |+\n    Question: why?\n      Answer: so.\n\n"
+        "- name: space\n  kind: instruction\n  text: 'Answer: '\n"
+        f"- name: umlaut\n  kind: instruction\n  text: 'Größe: {'lang ' * 30}Ende.'\n"
+    )
+
+
+def test_a_kind_that_yaml_has_no_word_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_text_prompts([Prompt("odd", text="x", provenance={"kind": "poem"})], tmp_path / "mine.yaml")
+    assert load_text_prompts(tmp_path / "mine.yaml")[0].provenance["kind"] == "instruction"
+    assert "'odd' is of kind 'poem'" in caplog.text
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    good, file = Prompt("good", text="Be good. "), tmp_path / "mine.yaml"
+    with pytest.raises(BankError, match="'vectors' is soft"):
+        save_text_prompts([good, Prompt("vectors", embedding=torch.zeros(2, 3))], file)
+    with pytest.raises(BankError, match="'good'"):
+        save_text_prompts([good, good], file)
+    with pytest.raises(BankError, match="at least one"):
+        save_text_prompts([], file)
+    assert not file.exists()
+
+
+def test_a_file_that_is_there_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    good, file = Prompt("good", text="Be good. "), tmp_path / "mine.yaml"
+    file.write_text("kept")
+    with pytest.raises(OutputError, match="exists already"):
+        save_text_prompts([good], file)
+    assert file.read_text() == "kept"
+    save_text_prompts([good], file, overwrite=True)
+    assert load_text_prompts(file)[0].name == "good"

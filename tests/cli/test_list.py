@@ -33,7 +33,7 @@ def test_models(idp_command: Run) -> None:
 
 def test_selectors(idp_command: Run) -> None:
     rows = listed(idp_command, "selectors")
-    assert {"attention", "none", "random", "router", "static"} <= names(rows)
+    assert {"attention", "none", "random", "router", "smop", "static"} <= names(rows)
     assert {row["name"]: row["learns from"] for row in rows}["router"] == "losses"
     assert all(row["about"] for row in rows)
 

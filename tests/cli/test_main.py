@@ -18,7 +18,7 @@ HEAVY = ("torch", "transformers", "lm_eval", "datasets", "numpy", "scipy", "toke
 def test_help_names_every_command(idp_command: Callable[..., Any]) -> None:
     result = idp_command("--help")
     assert result.exit_code == 0
-    assert all(name in result.stdout for name in ("eval", "generate", "list", "--debug", "--version"))
+    assert all(name in result.stdout for name in ("eval", "generate", "list", "bank", "--debug", "--version"))
 
 
 @pytest.mark.parametrize("command", ["eval", "generate", "list"])

@@ -20,8 +20,8 @@ from idp.errors import BankError, MissingExtraError, ModelError, OutputError, Se
 from idp.evaluate import evaluate, write_report
 from idp.evaluate.bench import Bench, _tokenization
 from idp.evaluate.report import table
-from idp.evaluate.settings import Silent
 from idp.model.loaded import LanguageModel
+from idp.observer import Silent
 
 
 def test_arms_without_prompts_have_the_whole_context(settings, watcher):

@@ -8,8 +8,9 @@ import torch
 
 from idp.errors import TaskError
 from idp.evaluate import IdpLM
-from idp.evaluate.calibration import calibrate, training_examples
+from idp.evaluate.calibration import TEXT_TOKENS, calibrate, training_examples
 from idp.run.store import PrefixStore
+from idp.tune.examples import Example
 
 
 class TrainingOnly:
@@ -97,3 +98,16 @@ def test_losses_are_measured_under_every_prompt_and_none(lm, bank, tasks):
     assert sum(counted) == 6 * (len(bank) + 1)
     assert calibration.inputs == [example.context for example in examples]
     assert calibration.groups == [example.group for example in examples]
+
+
+def test_where_no_item_fits_it_is_said_how_to_do_without(lm, bank):
+    long = Example((1,) * (lm.max_length + 1), ((2,),), 0, "easy")
+    with pytest.raises(TaskError, match="none of 1 examples fits.*--no-fit"):
+        calibrate(PrefixStore(lm, bank), [long], 4)
+
+
+def test_running_text_is_cut_to_what_tells_prompts_apart(lm, bank):
+    long = Example((1,), (tuple(3 + n % 300 for n in range(lm.max_length)),), 0, "text")
+    cut = long.with_options((long.right[:TEXT_TOKENS],), 0)
+    losses = [calibrate(PrefixStore(lm, bank), [example], 4).losses for example in (long, cut)]
+    assert torch.equal(*losses)

@@ -7,7 +7,8 @@ import idp.evaluate.selectors as module
 from idp.bank.bank import PromptBank
 from idp.errors import SelectorError, TaskError
 from idp.evaluate.selectors import SelectorShop, cache_dir
-from idp.evaluate.settings import Settings, Silent
+from idp.evaluate.settings import Settings
+from idp.observer import Silent
 from idp.select.base import Calibration
 from idp.select.registry import get_selector
 

@@ -34,27 +34,11 @@ _ROWS = [[5, 6, 7, 8, 9, 10], [11, 12], [13], [14, 15, 16], [5, 6, 7, 8]]
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft.peft_model")
 
 
-def _trained(lm: LanguageModel) -> PeftModel:
-    """Five steps of PEFT's own prompt tuning, large enough to be seen."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # PEFT draws the first prompt from the global generator
-        config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
-        model = peft.get_peft_model(copy.deepcopy(lm.model), config)
-    before = model.get_prompt_embedding_to_save("default").clone()  # (n, d)
-    optimiser = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=0.3)
-    for _ in range(5):
-        model(input_ids=_TEXTS, attention_mask=torch.ones_like(_TEXTS), labels=_TEXTS).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    assert (model.get_prompt_embedding_to_save("default") - before).abs().mean() > 0.5
-    return model.eval()
-
-
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def tuned(request, tiny_lm) -> tuple[PeftModel, DynamicPromptModel]:
+def tuned(request, tiny_lm, trained_by_peft) -> tuple[PeftModel, DynamicPromptModel]:
     """A model with a prompt trained by PEFT, and the same model and prompt here."""
     lm = tiny_lm(request.param)
-    model = _trained(lm)
+    model = trained_by_peft(lm)
     embedding = model.get_prompt_embedding_to_save("default").detach()  # (n, d)
     bank = PromptBank([Prompt("from-peft", embedding=embedding)])
     return model, DynamicPromptModel(lm, bank, get_selector("none"))

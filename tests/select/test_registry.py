@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 
 from idp.errors import SelectorError
-from idp.select import AttentionSelector, NoneSelector, RandomSelector, RouterSelector, StaticSelector, registry
+from idp.select import (
+    AttentionSelector,
+    NoneSelector,
+    RandomSelector,
+    RouterSelector,
+    SmopSelector,
+    StaticSelector,
+    registry,
+)
 from idp.select.registry import get_selector, selector_names
 
+BUILT_IN = [AttentionSelector, NoneSelector, RandomSelector, RouterSelector, SmopSelector, StaticSelector]
 
-@pytest.mark.parametrize("selector", [AttentionSelector, NoneSelector, RandomSelector, RouterSelector, StaticSelector])
+
+@pytest.mark.parametrize("selector", BUILT_IN)
 def test_built_in(selector: type) -> None:
     assert selector.name in selector_names()  # type: ignore[attr-defined]
     assert type(get_selector(selector.name)) is selector  # type: ignore[attr-defined]

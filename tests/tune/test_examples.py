@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 
 from idp.errors import TaskError
-from idp.tune.examples import Example, encode
+from idp.tune.examples import Example, encode, fitting
 
 
 def lm_eval_tokens(lm, text):
@@ -81,3 +82,33 @@ def test_empty_context_is_refused():
 def test_no_options_are_refused():
     with pytest.raises(TaskError, match="without tokens"):
         Example((1,), (), 0, "easy")
+
+
+QUESTION = Example(tuple(range(1, 9)), ((1, 2), (3,)), answer=0, group="easy")
+TEXT = Example((1,), (tuple(range(2, 1000)),), answer=0, group="text")
+
+
+def test_what_fits_stays_as_it_is(tiny_lm):
+    assert fitting(tiny_lm(), [QUESTION], 246) == [QUESTION]
+
+
+def test_questions_that_are_too_long_are_left_out_and_counted(tiny_lm, caplog):
+    short = Example((1,), ((1,), (2,)), answer=0, group="easy")
+    with caplog.at_level(logging.WARNING):
+        assert fitting(tiny_lm(), [QUESTION, short, QUESTION], 247) == [short]
+    assert "2 examples are too long" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept", "length"), [(236, None, 19), (0, None, 255), (236, 10, 10), (0, 256, 255), (254, 10, 1)]
+)
+def test_running_text_is_cut_to_its_beginning(tiny_lm, prompt, kept, length):
+    (cut,) = fitting(tiny_lm(), [TEXT], prompt, text_tokens=kept)
+    assert cut.right == TEXT.right[:length]
+    assert (cut.context, cut.group) == (TEXT.context, TEXT.group)
+
+
+@pytest.mark.parametrize(("examples", "prompt"), [([QUESTION], 252), ([TEXT], 255), ([TEXT, QUESTION], 300), ([], 0)])
+def test_nothing_that_fits_is_an_error(tiny_lm, examples, prompt):
+    with pytest.raises(TaskError, match=f"none of {len(examples)} examples fits into the 256 tokens"):
+        fitting(tiny_lm(), examples, prompt)

@@ -35,8 +35,8 @@ def test_agrees_with_the_differentiable_objective(tiny_lm, some_examples, bank):
     choices, answers = some_examples(4, kinds="c"), some_examples(4, kinds="a")
     store = PrefixStore(lm, bank)
     of_choices, of_answers = (
-        Objective(lm, "choice").losses(soft[None], choices),
-        Objective(lm).losses(soft[None], answers),
+        Objective(lm, "choice").behind([soft]).losses(choices).detach(),
+        Objective(lm).behind([soft]).losses(answers).detach(),
     )
     expected = {"choices": 1 - (-of_choices).exp(), "answers": 1 - (-of_answers).exp()}
     close = {"atol": 1e-4, "rtol": 1e-4}

@@ -4,8 +4,6 @@ import random
 from collections import Counter
 
 import pytest
-import torch
-from sklearn.cluster import KMeans
 
 import idp
 from idp.errors import TaskError
@@ -14,7 +12,8 @@ from idp.reference.world import build_world
 from idp.select.features import mean_embeddings
 from idp.tune.atlas import worded
 from idp.tune.examples import Example, encode
-from idp.tune.partition import Partition
+from idp.tune.partition import clusters
+from idp.tune.states import context_states
 
 
 def topic(token, count):
@@ -22,7 +21,7 @@ def topic(token, count):
 
 
 def parts_of(lm, examples, k, seed):
-    return Partition.fit(lm, examples, k, seed).assign(lm, examples)
+    return clusters(context_states(lm, [example.context for example in examples]), k, seed).tolist()
 
 
 def test_finds_topics_without_labels_and_numbers_them_by_size(tiny_lm):
@@ -33,13 +32,6 @@ def test_finds_topics_without_labels_and_numbers_them_by_size(tiny_lm):
 def test_same_seed_same_parts_of(tiny_lm, some_examples):
     examples = some_examples(30, kinds="ca")
     assert parts_of(tiny_lm(), examples, 4, 0) == parts_of(tiny_lm(), examples, 4, 0)
-
-
-def test_new_examples_go_to_the_nearest_centroid(tiny_lm):
-    lm = tiny_lm()
-    parts = Partition.fit(lm, [*topic(20, 8), *topic(90, 5)], 2, seed=0)
-    assert parts.assign(lm, [*topic(90, 1), *topic(20, 1)]) == [1, 0]
-    assert torch.isfinite(parts.centroids).all()
 
 
 def test_equal_contexts_share_a_part(tiny_lm, some_examples):
@@ -72,8 +64,6 @@ def purity(parts, kinds):
 def test_parts_agree_with_the_kind_of_fact_better_than_clusters_of_embeddings():
     lm = idp.load("reference")
     examples, kinds = zip(*kinds_of_facts(lm, 300), strict=True)
-    parts = Partition.fit(lm, examples, 20, seed=0).assign(lm, examples)
-    features = mean_embeddings(lm, [example.context for example in examples])
-    standard = (features - features.mean(0)) / features.std(0)
-    clusters = KMeans(20, n_init=4, random_state=0).fit(standard.numpy()).labels_.tolist()
-    assert purity(parts, kinds) > purity(clusters, kinds) + 0.1
+    contexts = [example.context for example in examples]
+    states, embeddings = (clusters(each(lm, contexts), 20, seed=0) for each in (context_states, mean_embeddings))
+    assert purity(states.tolist(), kinds) > purity(embeddings.tolist(), kinds) + 0.1

@@ -1,0 +1,1 @@
+"""`idp bank`: commands for prompt banks, one module each."""

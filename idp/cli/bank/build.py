@@ -1,0 +1,158 @@
+"""`idp bank build`: tune the prompts of a bank and fit its selectors."""
+
+from __future__ import annotations
+
+import inspect
+import json as jsonlib
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from idp.cli.errors import RESUMABLE, guarded
+from idp.cli.options import Debug, Json
+from idp.cli.quiet import hush
+from idp.files import file_name
+from idp.tune.config import BuildConfig, load_config
+
+if TYPE_CHECKING:
+    from idp.model.aliases import ModelSpec
+    from idp.model.loaded import LanguageModel
+    from idp.observer import Observer
+    from idp.tune.build import Built
+    from idp.tune.folder import RunFolder
+    from idp.tune.sources import Data
+
+Config = Annotated[Path | None, typer.Option("--config", help="YAML file of flags; flags given beside it win.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run. Default: idp-banks/<model>.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the files of another run in the folder.")]
+
+
+def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a flag for every field of `BuildConfig`; those that are given reach it as `flags`."""
+    written = inspect.signature(command, eval_str=True).parameters.values()
+    own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in written if each.name != "flags"]
+    hints = get_type_hints(BuildConfig)
+    added = [_parameter(each, hints[each.name]) for each in fields(BuildConfig)]
+
+    def run(**arguments: Any) -> None:
+        given = {each.name: arguments.pop(each.name) for each in fields(BuildConfig)}
+        command(**arguments, flags={name: value for name, value in given.items() if value not in (None, [])})
+
+    run.__signature__ = inspect.Signature([*added, *own])  # type: ignore[attr-defined]
+    run.__doc__ = command.__doc__
+    return run
+
+
+def _parameter(each: Field[Any], kind: Any) -> inspect.Parameter:
+    """A flag that is None where it was not given, so that a config file can be told from the default."""
+    items = get_args(kind)
+    default: Any = each.default
+    shown = ", ".join(map(str, default)) if items else str(default)
+    help_text = each.metadata["help"] + (f" [default: {shown}]" if shown else "")
+    flag = f"--{each.name.replace('_', '-')}"
+    names = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag, "-m"] if each.name == "model" else [flag]
+    option = typer.Option(*names, help=help_text, show_default=False)
+    annotation = list[items[0]] | None if items else kind | None  # type: ignore[valid-type]
+    return inspect.Parameter(
+        each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, option]
+    )
+
+
+@with_config_flags
+@guarded(RESUMABLE)
+def build_command(
+    flags: dict[str, Any],
+    config: Config = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Build a bank for a compressed model: tune prompts, fit selectors, write a card.
+
+    Without data of your own, a reference model is tuned on facts of its world. What is interrupted goes on when the
+    same command is given again.
+    """
+    hush(debug)
+    settings = (load_config(config) if config else BuildConfig()).changed(flags)
+    folder, built = _build(settings, output or default_output(settings.model), overwrite, debug)
+    told = {"bank": str(folder.bank), "prompts": len(built.bank), "held_out_loss": built.means()}
+    typer.echo(jsonlib.dumps(told, indent=2)) if json else _print(folder, built)
+
+
+def default_output(model: str) -> Path:
+    """Where a run goes unless told.
+
+    Example:
+        >>> default_output("org/model-4bit").as_posix()
+        'idp-banks/org-model-4bit'
+    """
+    return Path("idp-banks") / file_name(model)
+
+
+def _build(config: BuildConfig, output: Path, overwrite: bool, debug: bool) -> tuple[RunFolder, Built]:
+    """Load, gather, build and write, with progress on stderr."""
+    from idp.cli.progress import progress
+
+    with progress(debug) as observer:
+        observer.stage("starting", None)
+        from idp.model.aliases import resolve
+        from idp.model.load import load
+        from idp.tune.build import build
+        from idp.tune.folder import RunFolder
+
+        folder = RunFolder(output, config, overwrite)
+        with folder.logged():
+            spec = resolve(config.model)
+            lm = load(config.model, config.device, config.dtype)
+            observer.stage("reading data", None)
+            teacher = _teacher(config, spec, lm)
+            data = _data(lm, config, teacher, observer)
+            built = build(lm, data, config, folder.work, observer, teacher)
+            folder.finish(built, lm, teacher)
+    return folder, built
+
+
+def _teacher(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
+    """The dense model, where anything asks for it."""
+    from idp.model.load import load
+
+    name = spec.dense if config.teacher == "auto" else config.teacher
+    if name in (None, "none") or config.method == "texts":
+        return None
+    teacher = load(str(name), config.device, lm.dtype)
+    teacher.name = Path(str(name)).name  # a folder of this machine says nothing elsewhere
+    return teacher
+
+
+def _data(lm: LanguageModel, config: BuildConfig, teacher: LanguageModel | None, observer: Observer) -> Data:
+    """Everything that the config names; of a reference model without data, its world."""
+    from idp.errors import TaskError
+    from idp.evaluate.material import evaluation_texts, training_items
+    from idp.tune.atlas import atlas_data
+    from idp.tune.sources import Gathered, gather, prepare
+
+    if not (config.text or config.questions or config.tasks):
+        if not config.model.startswith("reference"):
+            raise TaskError("there is nothing to tune on: give --text, --questions or --tasks.")
+        return atlas_data(lm, config.limit or config.atlas, config.seed)
+    found = gather(lm, config, teacher)
+    if config.tasks:
+        items = training_items(lm, config.tasks, config.limit, config.seed)
+        found = Gathered([*found.examples, *items.examples], found.counts | items.counts)
+    return prepare(lm, found, config, evaluation_texts(config.check or config.tasks), observer.note)
+
+
+def _print(folder: RunFolder, built: Built) -> None:
+    """The prompts and what they cost."""
+    from rich.console import Console
+
+    from idp.cli.tables import grid
+
+    rows = [[name, f"{mean:.3f}"] for name, mean in built.means().items()]
+    Console().print(grid(["held-out examples, prompt chosen by", "loss"], rows), "")
+    typer.echo(f"Bank:   {folder.bank} ({len(built.bank)} prompts)")
+    typer.echo(f"Curves: {folder.path / 'curves.csv'}")

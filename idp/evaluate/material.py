@@ -1,0 +1,60 @@
+"""Tasks as material for a bank: their training splits to tune on, their evaluation items to keep out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from idp.errors import TaskError
+from idp.evaluate.calibration import task_examples, usable
+from idp.evaluate.tasks import EvalTask, load_tasks, templates_compiled_once
+from idp.model.loaded import LanguageModel
+from idp.tune.sources import Gathered
+
+__all__ = ["evaluation_texts", "training_items"]
+
+_ALL = 10**9
+
+
+def training_items(lm: LanguageModel, names: Sequence[str], limit: int = 0, seed: int = 0) -> Gathered:
+    """Items of the training splits of tasks.
+
+    Args:
+        lm: the model whose tokenizer is used.
+        names: tasks, tags or suites.
+        limit: most items of a task; 0 for all.
+        seed: which ones.
+
+    Raises:
+        TaskError: an unknown task, data that cannot be loaded, or a task without a training split.
+    """
+    tasks = load_tasks(names)
+    if lacking := [entry.name for entry in tasks if entry not in usable(tasks)]:
+        raise TaskError(f"nothing can be tuned on {', '.join(lacking)}: a control, or without a training split.")
+    with templates_compiled_once():
+        found = {entry.name: task_examples(lm, entry, limit or _ALL, seed) for entry in tasks}
+    counts = {name: len(examples) for name, examples in found.items()}
+    return Gathered([example for examples in found.values() for example in examples], counts)
+
+
+def evaluation_texts(names: Sequence[str]) -> Iterator[str]:
+    """Evaluation items of tasks as words: what is read, and the right answer.
+
+    Raises:
+        TaskError: an unknown task, or data that cannot be loaded.
+    """
+    if not names:
+        return
+    with templates_compiled_once():
+        for entry in load_tasks(names):
+            for doc in entry.task.eval_docs:
+                yield _text(entry, doc)
+
+
+def _text(entry: EvalTask, doc: Any) -> str:
+    task = entry.task
+    text, target = task.doc_to_text(doc), task.doc_to_target(doc)
+    first = target[0] if isinstance(target, list) and target else target
+    if task.OUTPUT_TYPE == "multiple_choice" and isinstance(first, int):
+        first = task.doc_to_choice(doc)[first]
+    return f"{text} {first}"

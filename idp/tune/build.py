@@ -1,0 +1,370 @@
+"""Building a bank: from a model and examples to prompts, selectors, and a folder that tells how."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
+from idp.errors import TaskError
+from idp.observer import Observer
+from idp.run.store import PrefixStore
+from idp.select.base import Calibration
+from idp.select.features import mean_embeddings
+from idp.select.smop import SmopSelector
+from idp.tune.config import BuildConfig
+from idp.tune.features import Source
+from idp.tune.fitting import with_fitted_selectors
+from idp.tune.gate import cross_predicted
+from idp.tune.initial import initial
+from idp.tune.loop import Job, Point, tune
+from idp.tune.losses import kept_losses
+from idp.tune.mixture import MixtureConfig, tune_mixture
+from idp.tune.mixture_bank import mixture_bank
+from idp.tune.objective import Objective
+from idp.tune.parts import JUDGES, Parts, PartsSettings, Rounds
+from idp.tune.plan import Plan
+from idp.tune.prune import Pruned, prune
+from idp.tune.sources import Data
+from idp.tune.teacher import Teacher, teach
+from idp.tune.terms import TAUGHT, parse_terms
+from idp.tune.texts import choose_texts
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+
+__all__ = ["Built", "build", "objective_of"]
+
+_TEXTS = 200  # running texts share one context and are costly, so only some of them fit selectors
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What building came to.
+
+    Attributes:
+        bank: the prompts with their fitted selectors.
+        starts: what the static prompts were started from, by the names in their provenance.
+        curves: tuning curve of every prompt, by round for those of parts.
+        calibration: what the selectors were fitted on.
+        parts: the rounds, None where there were no parts.
+        pruned: how many prompts were needed, None likewise.
+    """
+
+    bank: PromptBank
+    starts: list[Prompt]
+    curves: dict[str, list[Point]]
+    calibration: Calibration
+    parts: Parts | None = None
+    pruned: Pruned | None = None
+
+    def means(self) -> dict[str, float]:
+        """Mean loss of the held-out examples by way of choosing: no prompt, the best one, the best in hindsight."""
+        losses = self.calibration.require_losses(len(self.bank))  # (N, m + 1)
+        static = losses.mean(0)[:-1].min()
+        columns = {"no prompt": losses[:, -1].mean(), "the best single prompt": static}
+        hinted = self.calibration.hinted_arms(len(self.bank))
+        if hinted is not None:
+            columns["the prompt of its part"] = losses.gather(1, hinted[:, None]).mean()
+        columns["the best prompt in hindsight (a bound)"] = losses.min(1).values.mean()
+        return {name: float(mean) for name, mean in columns.items()}
+
+
+def objective_of(config: BuildConfig, has_teacher: bool) -> str:
+    """The terms that prompts are tuned on: those asked for, or distillation where there is a teacher.
+
+    Raises:
+        TaskError: unknown terms.
+    """
+    chosen = config.objective
+    if chosen == "auto":
+        chosen = "distill+distill-choice" if has_teacher else "answer+choice"
+    parse_terms(chosen)
+    return chosen
+
+
+def build(
+    lm: LanguageModel,
+    data: Data,
+    config: BuildConfig,
+    folder: Path,
+    observer: Observer,
+    teacher: LanguageModel | None = None,
+) -> Built:
+    """Build a bank.
+
+    Args:
+        lm: the compressed model.
+        data: what to tune on, and what is held out.
+        config: how.
+        folder: where checkpoints are kept; the same call goes on from them.
+        observer: is told of progress.
+        teacher: the dense model.
+
+    Returns:
+        The bank and how it came about.
+
+    Raises:
+        TaskError: no data, or settings that make no sense.
+        ModelError: tuning diverged, gradients do not reach the prompts, or the teacher has another tokenizer.
+        PromptTooLongError: a prompt and an example do not fit into the context.
+        OutputError: the folder cannot be written to.
+    """
+    if not data.tuning or not data.held_out:
+        raise TaskError("a bank needs examples to tune on and others that are held out; give it more data.")
+    lm.require_prompts()
+    objective_of(config, teacher is not None)  # misspelt terms are found before anything is computed
+    return _Builder(lm, data, config, folder, observer, teacher).build()
+
+
+class _Builder:
+    """One bank in the making."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        data: Data,
+        config: BuildConfig,
+        folder: Path,
+        observer: Observer,
+        teacher: LanguageModel | None,
+    ) -> None:
+        self.lm, self.data, self.config, self.teacher = lm, data, config, teacher
+        self.folder, self.observer = folder, observer
+        self.judges = data.held_out[::JUDGES]
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What prompts are tuned on; where it distils, the teacher is run now."""
+        terms = objective_of(self.config, self.teacher is not None)
+        taught = self._teach(terms) if parse_terms(terms).keys() & TAUGHT else None
+        return Objective(
+            self.lm, terms, teacher=taught, text_tokens=self.config.row_tokens, recompute=self.config.checkpointing
+        )
+
+    def build(self) -> Built:
+        """Do what the method says."""
+        return {"texts": self.texts, "smop": self.mixture, "static": self.static, "parts": self.partitioned}[
+            self.config.method
+        ]()
+
+    def texts(self) -> Built:
+        """Texts from a pool that help and complement each other; nothing is tuned."""
+        pool = PromptBank.load(self.config.pool)
+        examples = random.Random(self.config.seed).sample(
+            self.data.tuning, min(self.config.sample, len(self.data.tuning))
+        )
+        self.observer.stage(f"losses under {len(pool)} texts", len(examples) * (len(pool) + 1))
+        chosen = choose_texts(
+            PrefixStore(self.lm, pool),
+            examples,
+            self.config.count,
+            seed=self.config.seed,
+            advance=self.observer.advance,
+        )
+        return self.fitted(list(chosen), [], {})
+
+    def mixture(self) -> Built:
+        """Prompts and a router tuned together, and the selectors that every bank has."""
+        config, objective = self.config, self.objective
+        self.observer.stage("mixture of prompts", config.steps)
+        mixture = tune_mixture(
+            objective,
+            MixtureConfig(config.parts, config.lengths[0]),
+            self.data.tuning,
+            self.judges,
+            self.plan(config.steps, config.lr),
+            init=config.init,
+            checkpoint=self.folder / "mixture.safetensors",
+            advance=self.observer.advance,
+        )
+        bank = mixture_bank(mixture, self.lm, self.judges)
+        built = self.fitted(list(bank), [], {"mixture": [Point(*point[:3]) for point in mixture.curve]})
+        state = SmopSelector.of(mixture.router, built.bank, self.lm).state()
+        return replace(built, bank=built.bank.with_selector("smop", state))
+
+    def static(self) -> Built:
+        """One prompt for everything, of every length."""
+        starts, statics, curves = self.statics()
+        return self.fitted(statics, starts, curves)
+
+    def partitioned(self) -> Built:
+        """A prompt for everything and one for every part."""
+        starts, statics, curves = self.statics()
+        parts = self.parts([prompt.embedding for prompt in statics if prompt.embedding is not None])
+        curves = curves | parts.curves
+        prompts = [*statics, *self.named(parts, statics)]
+        calibration = self.calibration(prompts, parts, len(statics))
+        pruned = self.pruned(calibration, len(prompts), len(statics))
+        self.observer.note(f"{len(pruned.kept)} of {len(prompts)} prompts are needed on held-out examples")
+        kept = [prompts[place] for place in pruned.kept]
+        return self.fitted(kept, starts, curves, reduced(calibration, pruned.kept), parts, pruned)
+
+    def _teach(self, terms: str) -> Teacher:
+        if self.teacher is None:
+            raise TaskError(f"the objective {terms!r} needs the dense model as teacher; name it (--teacher).")
+        # What is asked of a teacher does not depend on its answers, so any objective of the kind can put it.
+        asking = Objective(
+            self.lm, "next-token" if "next-token" in terms else "choice", text_tokens=self.config.row_tokens
+        )
+        examples = [*self.data.tuning, *self.judges]
+        requests = [asking.request(asking.view(example)) for example in examples]
+        self.observer.stage(f"asking the teacher {self.teacher.name}", len(set(requests)))
+        return teach(
+            self.teacher,
+            self.lm,
+            requests,
+            top_k=self.config.top_k,
+            temperature=self.config.temperature,
+            folder=self.folder / "teacher",
+            advance=self.observer.advance,
+        )
+
+    def plan(self, steps: int, lr: float) -> Plan:
+        """How prompts are tuned."""
+        config = self.config
+        return Plan(
+            steps=steps,
+            lr=lr,
+            batch_size=config.batch_size,
+            optimizer=config.optimizer,  # type: ignore[arg-type]  # Plan checks the names
+            schedule=config.schedule,  # type: ignore[arg-type]
+            warmup=config.warmup,
+            weight_decay=config.weight_decay,
+            clip=config.clip,
+            patience=config.patience,
+            rows_at_once=config.rows_at_once,
+            seed=config.seed,
+        )
+
+    def statics(self) -> tuple[list[Prompt], list[Prompt], dict[str, list[Point]]]:
+        """One prompt for everything, of every length: as they start, tuned, and their curves."""
+        config, objective = self.config, self.objective
+        inits = [initial(config.init, self.lm, self.data.tuning, length, config.seed) for length in config.lengths]
+        names = ["static"] if len(inits) == 1 else [f"static-{len(init)}" for init in inits]
+        starts = [Prompt(f"{config.init}-{len(init)}", embedding=init) for init in inits]
+        jobs = [Job(name, init, self.data.tuning, self.judges) for name, init in zip(names, inits, strict=True)]
+        self.observer.stage("static prompt" if len(jobs) == 1 else "static prompts", len(jobs) * config.steps)
+        tuned = tune(
+            objective,
+            jobs,
+            self.plan(config.steps, config.lr),
+            checkpoint=self.folder / "static.safetensors",
+            advance=self.observer.advance,
+        )
+        curves = {job.name: one.curve for job, one in zip(jobs, tuned, strict=True)}
+        prompts = [
+            Prompt(job.name, embedding=one.embedding, provenance=self.about(start.name, one.curve, config.steps))
+            for job, one, start in zip(jobs, tuned, starts, strict=True)
+        ]
+        return starts, prompts, curves
+
+    def parts(self, statics: list[Tensor]) -> Parts:
+        """A prompt for every part of the data."""
+        config = self.config
+        settings = PartsSettings(
+            config.parts, config.rounds, config.balance, config.sample, config.features, config.seed
+        )
+        source = Source(self.objective, statics[0], self.teacher, config.seed)
+        plan = self.plan(config.part_steps, config.part_lr)
+        rounds = Rounds(source, self.data.tuning, self.data.held_out, settings, plan, self.folder, self.observer)
+        return rounds.run(statics)
+
+    def named(self, parts: Parts, statics: list[Prompt]) -> list[Prompt]:
+        """The parts' prompts with their provenance."""
+        last = [curve for name, curve in parts.curves.items() if name.startswith(f"round-{len(parts.rounds)}/")]
+        by_length = {len(prompt.embedding): prompt.name for prompt in statics if prompt.embedding is not None}
+        steps = self.config.part_steps // self.config.rounds
+        return [
+            Prompt(
+                f"part-{place}",
+                embedding=prompt,
+                provenance=self.about(by_length[len(prompt)], curve, steps)
+                | {"examples": count, "rounds": self.config.rounds},
+            )
+            for place, (prompt, curve, count) in enumerate(
+                zip(parts.prompts, last, parts.rounds[-1].counts, strict=True)
+            )
+        ]
+
+    def about(self, init: str, curve: Sequence[Point], steps: int) -> dict[str, Any]:
+        """Where a prompt comes from."""
+        best = min(curve, key=lambda point: point.held_out)
+        return {
+            "init": init,
+            "objective": self.objective.name,
+            "examples": len(self.data.tuning),
+            "steps": steps,
+            "best_step": best.step,
+            "held_out_loss": round(best.held_out, 5),
+            "held_out_loss_at_start": round(curve[0].held_out, 5),
+            "seed": self.config.seed,
+        }
+
+    def calibration(self, prompts: Sequence[Prompt], parts: Parts | None, statics: int) -> Calibration:
+        """The losses of held-out examples under every prompt, and the prompt of each example's part."""
+        places = self.judged()
+        examples = [self.data.held_out[place] for place in places]
+        self.observer.stage("losses under every prompt", len(examples) * (len(prompts) + 1))
+        losses = kept_losses(self.lm, prompts, examples, self.folder, self.observer.advance)
+        hints = None if parts is None else [statics + parts.held_out[place] for place in places]
+        return Calibration(
+            [example.context for example in examples], losses, [example.group for example in examples], hints
+        )
+
+    def judged(self) -> list[int]:
+        """Places of the held-out examples that selectors are fitted on: of running text only some."""
+        texts = [place for place, example in enumerate(self.data.held_out) if example.is_text]
+        return sorted(set(range(len(self.data.held_out))) - set(texts[_TEXTS:]))
+
+    def pruned(self, calibration: Calibration, prompts: int, statics: int) -> Pruned:
+        """How many of the prompts are needed, as far as a router could tell which; the static ones stay."""
+        losses = calibration.require_losses(prompts)[:, :-1]  # (N, m)
+        features = mean_embeddings(self.lm, calibration.inputs)  # (N, d)
+        predicted = cross_predicted(features, losses, calibration.folds(_FOLDS, self.config.seed))
+        return prune(losses, predicted, always=range(statics))
+
+    def fitted(
+        self,
+        prompts: Sequence[Prompt],
+        starts: Sequence[Prompt],
+        curves: dict[str, list[Point]],
+        calibration: Calibration | None = None,
+        parts: Parts | None = None,
+        pruned: Pruned | None = None,
+    ) -> Built:
+        """Put the bank together and fit its selectors."""
+        calibration = calibration or self.calibration(prompts, None, len(prompts))
+        about = self.data.about | {"method": self.config.method, "seed": self.config.seed}
+        if self.config.method != "texts":
+            about["objective"] = self.objective.name
+        bank = PromptBank(prompts, fingerprint=self.lm.fingerprint, provenance=about)
+        self.observer.stage("fitting selectors", None)
+        bank = with_fitted_selectors(bank, self.lm, calibration, self.config.seed)
+        return Built(bank, list(starts), curves, calibration, parts, pruned)
+
+
+def reduced(calibration: Calibration, kept: Sequence[int]) -> Calibration:
+    """A calibration for some of the prompts: hints at others become the one that serves their inputs best."""
+    losses = calibration.losses
+    assert losses is not None  # noqa: S101  (the builder has measured them)
+    columns = [*kept, losses.shape[1] - 1]
+    heirs = {hint: heir(calibration, losses, hint, kept) for hint in sorted(set(calibration.hints or []))}
+    hints = None if calibration.hints is None else [heirs[hint] for hint in calibration.hints]
+    return Calibration(calibration.inputs, losses[:, columns], calibration.groups, hints)
+
+
+def heir(calibration: Calibration, losses: Tensor, hint: int, kept: Sequence[int]) -> int:
+    """The place among the kept prompts of one of them, or of that with the lowest mean loss on its inputs."""
+    if hint in kept:
+        return list(kept).index(hint)
+    rows = [row for row, own in enumerate(calibration.hints or []) if own == hint]
+    return int(losses[rows][:, list(kept)].mean(0).argmin())

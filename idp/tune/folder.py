@@ -1,0 +1,108 @@
+"""The folder of a build: its config, checkpoints, log, curves, and in the end the bank with its card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idp.bank.inits import save_with_inits
+from idp.errors import MissingExtraError, OutputError, TaskError
+from idp.files import atomic_write_text
+from idp.tune.build import Built
+from idp.tune.card import bank_card
+from idp.tune.config import BuildConfig, load_config
+from idp.tune.curves import draw_curves, write_curves
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+
+__all__ = ["RunFolder"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """Where a bank is built.
+
+    | file | what |
+    |---|---|
+    | `config.yaml` | every setting; `idp bank build --config` repeats the run |
+    | `log.txt` | what happened when |
+    | `curves.csv`, `curves.png` | training and held-out loss of every prompt |
+    | `work/` | checkpoints, the teacher's answers, measured losses; only needed to go on |
+    | `bank/` | the bank, with its card (`README.md`) and its inits |
+
+    Args:
+        path: the folder, made where it is missing.
+        config: how the bank is built.
+        overwrite: whether the files of another run may be replaced.
+
+    Raises:
+        TaskError: the folder is that of a run with another config.
+        OutputError: it cannot be written to.
+    """
+
+    def __init__(self, path: Path, config: BuildConfig, overwrite: bool = False) -> None:
+        """Claim the folder."""
+        self.path, self.config = path, config
+        kept = path / "config.yaml"
+        if kept.exists() and not overwrite and (different := _differences(load_config(kept), config)):
+            raise TaskError(
+                f"{path} is the folder of another run ({', '.join(different)}): give another --output, or --overwrite."
+            )
+        atomic_write_text(kept, config.to_yaml())
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / "work"
+
+    @property
+    def bank(self) -> Path:
+        """Where the bank is kept."""
+        return self.path / "bank"
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Write what the package logs to `log.txt` for as long as a run lasts, behind what is there already."""
+        try:
+            handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path / 'log.txt'}: {error.strerror}.") from error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger = logging.getLogger("idp")
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+            handler.close()
+
+    def finish(self, built: Built, lm: LanguageModel, teacher: LanguageModel | None) -> None:
+        """Write what came out; the bank comes last, so that whoever finds it finds the rest.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        if built.curves:
+            write_curves(self.path / "curves.csv", built.curves)
+            try:
+                draw_curves(self.path / "curves.png", built.curves)
+            except MissingExtraError as error:
+                _LOG.warning("no picture: %s", error)
+        atomic_write_text(self.bank / "README.md", bank_card(built, self.config, lm, teacher))
+        if built.starts:
+            save_with_inits(built.bank, built.starts, self.bank)
+        else:
+            built.bank.save(self.bank)
+
+
+def _differences(one: BuildConfig, other: BuildConfig) -> list[str]:
+    """The fields in which two configs differ."""
+    return [name for name, value in vars(one).items() if value != getattr(other, name)]

@@ -1,0 +1,147 @@
+"""What tuning runs share: which examples a step takes, when a run is measured and saved, and how it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from idp.errors import ModelError
+from idp.tune.checkpoint import load_tensors, save_tensors
+from idp.tune.examples import Example
+from idp.tune.plan import Plan
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+    from idp.tune.objective import Objective
+
+__all__ = ["Run", "diverged", "drawn", "drive", "judges", "no_gradient", "optimizer_tensors", "run_key"]
+
+POINTS = 10
+SAVE_EVERY = 50
+HELD_OUT = 256
+
+
+class Run(Protocol):
+    """A computation that goes on step by step.
+
+    Attributes:
+        step: updates done.
+    """
+
+    step: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further step would change the result."""
+
+    def update(self) -> None:
+        """Do one step."""
+
+    def measure(self) -> None:
+        """Add a point to the curve, and keep what is the best so far."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the rest of the run depends on."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+
+    def key(self) -> str:
+        """A digest of everything the run depends on."""
+
+
+def drive(
+    run: Run, plan: Plan, checkpoint: Path | None = None, advance: Callable[[int], None] | None = None, weight: int = 1
+) -> None:
+    """Take a run to its end, from a checkpoint where there is one.
+
+    Args:
+        run: the run; it is measured eleven times, the first before any update.
+        plan: how many steps.
+        checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
+        advance: called with what was just done, `plan.steps * weight` in all.
+        weight: what a step counts.
+
+    Raises:
+        OutputError: the checkpoint cannot be written.
+    """
+    advance = advance or (lambda count: None)
+    key = run.key() if checkpoint else ""
+    if checkpoint and (kept := load_tensors(checkpoint, key)) is not None:
+        run.restore(kept)
+    advance(run.step * weight)
+    if not run.step:
+        run.measure()
+    interval = max(1, -(-plan.steps // POINTS))
+    while run.step < plan.steps and not run.finished:
+        run.update()
+        if run.step % interval == 0 or run.step == plan.steps:
+            run.measure()
+        if checkpoint and (run.step % SAVE_EVERY == 0 or run.step == plan.steps or run.finished):
+            save_tensors(checkpoint, run.state(), key)
+        advance(weight)
+    advance((plan.steps - run.step) * weight)
+
+
+def drawn(count: int, plan: Plan, step: int) -> list[int]:
+    """Which of `count` examples a step takes: each once before any is taken again.
+
+    A function of seed and step alone, so that a run can begin anywhere.
+
+    Example:
+        >>> sorted(drawn(4, Plan(steps=2, batch_size=2), 0) + drawn(4, Plan(steps=2, batch_size=2), 1))
+        [0, 1, 2, 3]
+    """
+    places = range(step * plan.batch_size, (step + 1) * plan.batch_size)
+    return [_order(count, plan.seed, place // count)[place % count] for place in places]
+
+
+@lru_cache(maxsize=64)
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}-{epoch}").shuffle(order)
+    return order
+
+
+def judges(held_out: Sequence[Example], seed: int) -> list[Example]:
+    """The held-out examples that are measured along the way: 256 of them, or all where there are fewer."""
+    return random.Random(seed).sample(list(held_out), min(HELD_OUT, len(held_out)))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What an optimiser remembers of a parameter; `optimizer.state[parameter]` may be set to it again."""
+    kept = optimizer.state[parameter].items()
+    return {name: torch.as_tensor(value) for name, value in kept if value is not None}
+
+
+def run_key(objective: Objective, plan: Plan, parts: object, tensors: Sequence[Tensor]) -> str:
+    """A digest of a run: its objective and model, its plan, whatever else has a `repr`, and where it starts."""
+    teacher = objective.teacher
+    taught = teacher and (teacher.name, teacher.temperature)
+    digest = hashlib.sha256(repr((plan, objective.name, taught, objective.lm.fingerprint, parts)).encode())
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def no_gradient(lm: LanguageModel) -> ModelError:
+    """The error for a model that cannot be trained through."""
+    return ModelError(
+        f"no gradient reaches the input embeddings of {lm.name}, so no prompt can be tuned on it: its kernels have no "
+        "backward pass. Build a bank of text prompts instead (--method texts)."
+    )
+
+
+def diverged(name: str, step: int, plan: Plan) -> ModelError:
+    """The error for a loss or a gradient that is not a number."""
+    return ModelError(
+        f"tuning of {name!r} diverged at step {step} of {plan.steps}: the loss or its gradient is not finite. Lower "
+        f"the learning rate ({plan.lr:g}), or load the model in float32."
+    )

@@ -1,0 +1,130 @@
+"""`idp bank build` as a user gives it, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from idp.bank.bank import PromptBank
+from idp.tune.config import BuildConfig, load_config
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+
+    Run = Callable[..., Any]
+
+TINY = ("--steps", 4, "--part-steps", 4, "--parts", 2, "--lengths", 3, "--sample", 10, "--batch-size", 4)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    rows = [{"question": f"What is {n} and {n}?", "answer": str(2 * n)} for n in range(60)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "sums.jsonl"
+
+
+@pytest.fixture
+def command(model_folder: Path, questions: Path) -> tuple[object, ...]:
+    return ("build", "--model", model_folder, "--questions", questions, *TINY, "--dtype", "float32", "-o", "run")
+
+
+def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: LanguageModel) -> None:
+    printed = done(*command)
+    assert "the best single prompt" in printed
+    bank = PromptBank.load("run/bank")
+    bank.require(lm.fingerprint)
+    assert bank.names[0] == "static"
+    assert {"router", "static"} <= set(bank.selectors)
+    assert bank.provenance["sources"] == {"sums.jsonl": 60}
+    card = Path("run/bank/README.md").read_text(encoding="utf-8")
+    assert "sums.jsonl (60)" in card
+    assert "| static | 3 | frequent-3 |" in card
+    assert Path("run/curves.csv").read_text().startswith("prompt,step,train,held_out\nstatic,0,,")
+    assert "static, step 4" in Path("run/log.txt").read_text()
+    assert load_config(Path("run/config.yaml")).part_steps == 4
+    assert done("vector", "difference", "moved", "run/bank:static")
+
+
+def test_json_and_a_config_equal_to_the_flags(done: Run, command: tuple[object, ...]) -> None:
+    first = json.loads(done(*command, "--json"))
+    assert first["bank"] == str(Path("run") / "bank")
+    done("build", "--config", "run/config.yaml", "-o", "again")
+    same = [{path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in ("run", "again")]
+    assert same[0] == same[1]
+
+
+def test_a_flag_wins_over_the_config(done: Run, command: tuple[object, ...]) -> None:
+    done(*command, "--method", "static")
+    done("build", "--config", "run/config.yaml", "--lengths", 2, "-o", "again")
+    assert len(PromptBank.load("again/bank")[0].embedding) == 2
+
+
+def test_another_run_in_the_folder_is_not_overwritten(done: Run, refused: Run, command: tuple[object, ...]) -> None:
+    done(*command, "--method", "static")
+    assert "another run (method, seed)" in refused(*command, "--seed", 5)
+    done(*command, "--seed", 5, "--overwrite")
+
+
+def test_distils_from_the_model_that_is_named(done: Run, command: tuple[object, ...], model_folder: Path) -> None:
+    done(*command, "--method", "static", "--teacher", model_folder)
+    assert PromptBank.load("run/bank").provenance["objective"] == "distill+distill-choice"
+    assert str(model_folder.parent) not in Path("run/bank/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--questions", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--objective", "answr"), "Did you mean 'answer'"),
+        (("--objective", "distill"), "--teacher"),
+        (("--lengths", 500), "context"),
+        (("--optimizer", "adam"), "adamw"),
+        (("--parts", 1000), "ask for 1 to"),
+        (("--features", "damage"), "--teacher"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("--check", "atlas_eazy"), "unknown task"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_line(
+    refused: Run, command: tuple[object, ...], arguments: tuple[object, ...], said: str
+) -> None:
+    assert said in refused(*command, *arguments)
+    assert not Path("run/bank").exists()
+
+
+def test_nothing_to_tune_on(refused: Run, model_folder: Path) -> None:
+    assert "--text, --questions or --tasks" in refused("build", "--model", model_folder, "-o", "run")
+
+
+def test_a_folder_that_cannot_be_written(refused: Run, command: tuple[object, ...]) -> None:
+    Path("run").write_text("a file")
+    assert "run" in refused(*command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["static.safetensors", "round-1.safetensors"])
+def test_killed_and_started_again_it_makes_the_same_bank(
+    start_idp: Run, done: Run, command: tuple[object, ...], after: str
+) -> None:
+    done(*command[:-1], "whole")
+    running = start_idp("bank", *command)
+    deadline = time.monotonic() + 120
+    while not Path("run/work", after).exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    done(*command)
+    banks = [{path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in ("whole", "run")]
+    assert banks[0] == banks[1]
+
+
+def test_every_field_of_the_config_is_a_flag(idp_command: Run) -> None:
+    text = idp_command("bank", "build", "--help", columns=400).stdout
+    missing = [name for name in vars(BuildConfig()) if f"--{name.replace('_', '-')}" not in text]
+    assert missing == []

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from idp.errors import OutputError, TaskError
+from idp.tune.config import BuildConfig, load_config
+from idp.tune.folder import RunFolder
+
+
+def test_keeps_the_config_and_is_claimed_by_the_same_again(tmp_path):
+    config = BuildConfig(steps=5)
+    RunFolder(tmp_path / "run", config)
+    RunFolder(tmp_path / "run", config)
+    assert load_config(tmp_path / "run" / "config.yaml") == config
+
+
+def test_another_config_is_refused_unless_it_may_overwrite(tmp_path):
+    RunFolder(tmp_path, BuildConfig(steps=5))
+    with pytest.raises(TaskError, match="another run \\(steps, seed\\)"):
+        RunFolder(tmp_path, BuildConfig(steps=6, seed=1))
+    RunFolder(tmp_path, BuildConfig(steps=6), overwrite=True)
+    assert load_config(tmp_path / "config.yaml").steps == 6
+
+
+def test_what_the_package_logs_is_kept_and_nothing_else(tmp_path):
+    folder = RunFolder(tmp_path, BuildConfig())
+    for _ in range(2):
+        with folder.logged():
+            logging.getLogger("idp.tune").info("one")
+            logging.getLogger("other").warning("two")
+        logging.getLogger("idp.tune").warning("three")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == ["one", "one"]
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OutputError, match="run"):
+        RunFolder(tmp_path / "run", BuildConfig())

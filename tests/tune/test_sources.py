@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from idp.errors import TaskError
+from idp.tune.config import BuildConfig
+from idp.tune.sources import Gathered, gather, prepare, text_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Running text, and questions with answers and without."""
+    (tmp_path / "river.txt").write_text("The river runs past the old mill every evening. " * 40)
+    rows = [{"question": f"What is {n} and {n}?", "answer": str(2 * n)} for n in range(12)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows = [{"question": f"What is {n} and {n}?"} for n in range(4)]
+    (tmp_path / "open.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path
+
+
+def test_text_and_questions_are_put_together(tiny_lm, folder):
+    config = BuildConfig(text=(str(folder / "river.txt"),), questions=(str(folder / "sums.jsonl"),), row_tokens=20)
+    found = gather(tiny_lm(), config, None)
+    assert found.counts["sums.jsonl"] == 12
+    assert found.counts["river.txt"] == sum(example.is_text for example in found.examples) > 3
+
+
+def test_a_limit_holds_for_each_source(tiny_lm, folder):
+    names = (str(folder / "river.txt"),), (str(folder / "sums.jsonl"),)
+    found = gather(tiny_lm(), BuildConfig(text=names[0], questions=names[1], row_tokens=20, limit=3), None)
+    assert found.counts == {"river.txt": 3, "sums.jsonl": 3}
+
+
+def test_the_teacher_answers_what_is_unlabelled(tiny_lm, folder):
+    config = BuildConfig(questions=(str(folder / "open.jsonl"),))
+    with pytest.raises(TaskError, match="without answers"):
+        gather(tiny_lm(), config, None)
+    found = gather(tiny_lm(), config, tiny_lm(seed=1))
+    assert all(example.right for example in found.examples)
+
+
+def test_a_part_is_held_out_and_everything_counted(tiny_lm, folder):
+    config = BuildConfig(questions=(str(folder / "sums.jsonl"),))
+    data = prepare(tiny_lm(), gather(tiny_lm(), config, None), config)
+    assert (len(data.tuning), len(data.held_out)) == (9, 3)
+    assert not {e.context for e in data.tuning} & {e.context for e in data.held_out}
+    assert data.about == {"sources": {"sums.jsonl": 12}, "tuning": 9, "held_out": 3}
+
+
+def test_what_is_evaluated_on_is_left_out_and_reported(tiny_lm, folder):
+    config = BuildConfig(questions=(str(folder / "sums.jsonl"),))
+    found = gather(tiny_lm(), config, None)
+    items = ["question what is 3 and 3 answer 6", "Question: What is 4 and 4?\nAnswer: 9"]
+    notes = []
+    data = prepare(tiny_lm(), found, config, items, notes.append)
+    assert data.about["overlap"]["found"] == 1
+    assert data.about["overlap"]["examples"] == ["Question: What is 3 and 3? Answer: 6"]
+    assert notes == ["1 of 12 tuning items overlap with evaluation items and are left out"]
+    assert not any("3 and 3" in text_of(tiny_lm(), e) for e in [*data.tuning, *data.held_out])
+
+
+def test_nothing_left_is_an_error(tiny_lm, folder):
+    config = BuildConfig(questions=(str(folder / "sums.jsonl"),))
+    found = gather(tiny_lm(), config, None)
+    with pytest.raises(TaskError, match="every tuning item"):
+        prepare(tiny_lm(), found, config, [text_of(tiny_lm(), example) for example in found.examples])
+    with pytest.raises(TaskError, match="nothing to tune on"):
+        prepare(tiny_lm(), Gathered([], {}), config)
+    with pytest.raises(TaskError, match="too small"):
+        prepare(tiny_lm(), Gathered(found.examples[:1], {}), config)
