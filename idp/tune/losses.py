@@ -83,7 +83,7 @@ def kept_losses(
         IdpError: as for `example_losses`.
         OutputError: the folder cannot be written to.
     """
-    asked = [[prompt.digest for prompt in prompts], list(examples), lm.fingerprint]
+    asked = [[prompt.digest for prompt in prompts], list(examples), lm.fingerprint, lm.dtype]
     key = hashlib.sha256(repr(asked).encode()).hexdigest()
     path = folder / f"losses-{key[:16]}.safetensors"
     if (kept := load_tensors(path, key)) is not None:

@@ -124,8 +124,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameter: Tensor) -> di
 def run_key(objective: Objective, plan: Plan, parts: object, tensors: Sequence[Tensor]) -> str:
     """A digest of a run: its objective and model, its plan, whatever else has a `repr`, and where it starts."""
     teacher = objective.teacher
-    taught = teacher and (teacher.name, teacher.temperature)
-    digest = hashlib.sha256(repr((plan, objective.name, taught, objective.lm.fingerprint, parts)).encode())
+    model = (objective.lm.fingerprint, objective.lm.dtype, teacher and teacher.identity)
+    digest = hashlib.sha256(repr((plan, objective.name, model, parts)).encode())
     for tensor in tensors:
         digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()

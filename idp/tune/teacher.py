@@ -82,11 +82,13 @@ class Teacher:
         name: of the dense model.
         temperature: what its logits were divided by.
         lessons: what it said to each.
+        identity: what its answers depend on beside the requests: model, type, tokens kept, temperature.
     """
 
     name: str
     temperature: float
     lessons: dict[Request, Lesson]
+    identity: str
 
     def lesson(self, requests: Sequence[Request]) -> Lesson:
         """What it said to a batch.
@@ -146,7 +148,7 @@ def teach(
         lessons.update(zip(shard, desk.shard(shard, folder), strict=True))
         if advance:
             advance(len(shard))
-    return Teacher(teacher.name, temperature, lessons)
+    return Teacher(teacher.name, temperature, lessons, desk.identity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +171,14 @@ class _Desk:
             save_tensors(path, kept, key)
         return self.apart(kept, requests)
 
+    @property
+    def identity(self) -> str:
+        """What the answers depend on beside the requests."""
+        return repr((self.lm.fingerprint, self.lm.dtype, self.top_k, self.vocabulary, self.temperature))
+
     def key(self, requests: list[Request]) -> str:
         """What identifies the answers to some requests."""
-        asked = [self.lm.fingerprint.to_dict(), self.top_k, self.vocabulary, self.temperature, requests]
-        return hashlib.sha256(repr(asked).encode()).hexdigest()
+        return hashlib.sha256(f"{self.identity} {requests!r}".encode()).hexdigest()
 
     def apart(self, joined: dict[str, Tensor], requests: list[Request]) -> list[Lesson]:
         """Cut joined tensors into one lesson a request."""
