@@ -83,12 +83,16 @@ def shipped_banks() -> dict[str, Path]:
 
 
 def banks_in(folder: Path) -> list[Path]:
-    """Return the folders with a saved bank: `folder` itself and those directly in it.
+    """Return the folders with a saved bank: `folder` itself, those in it, and those that `idp bank build` made there.
+
+    A build keeps its bank in `RUN/bank`, and makes its runs in `idp-banks` unless told otherwise.
 
     Raises:
         BankError: there is no such folder, or it cannot be read.
     """
     try:
-        return [path for path in (folder, *sorted(folder.iterdir())) if holds_bank(path)]
+        inside = [folder, *sorted(folder.iterdir())]
+        made = [run / "bank" for run in (*inside, *sorted((folder / "idp-banks").glob("*")))]
+        return [path for path in dict.fromkeys([*inside, *made]) if holds_bank(path)]
     except OSError as error:
         raise BankError(f"cannot look for banks in {folder}: {error.strerror}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ class Transferred:
         own: whether the bank was made for this model.
         arm: the way of choosing a prompt.
         mean: mean over the accuracy-type tasks, None where there are none.
-        gap: share of the gap to the dense model that is recovered, None where there is no dense model.
+        gap: share of the gap to the dense model that is recovered, None where there is none to recover.
         gain: difference from the model without a prompt, paired; None for that arm itself.
     """
 
@@ -95,11 +96,16 @@ def _rows(evaluation: Evaluation, bank: PromptBank) -> list[Transferred]:
             evaluation.model["fingerprint"] == fingerprint,
             name,
             arm.mean,
-            evaluation.gaps.get(name),
+            _known(evaluation.gaps.get(name)),
             gains.get(name),
         )
         for name, arm in evaluation.arms.items()
     ]
+
+
+def _known(gap: Interval | None) -> Interval | None:
+    """A gap that can be stated: there is none where the dense model is no better."""
+    return gap if gap is not None and all(math.isfinite(value) for value in (gap.value, gap.low, gap.high)) else None
 
 
 def write_transfer(rows: Sequence[Transferred], folder: Path) -> Path:

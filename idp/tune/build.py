@@ -18,10 +18,9 @@ from idp.observer import Observer
 from idp.run.store import PrefixStore
 from idp.select.base import Calibration
 from idp.select.features import mean_embeddings
-from idp.select.smop import SmopSelector
 from idp.tune.config import BuildConfig
-from idp.tune.features import Source
-from idp.tune.fitting import with_fitted_selectors
+from idp.tune.features import OF_WHAT_BROKE, Source, check_features
+from idp.tune.fitting import cross_fitted_losses, with_fitted_selectors
 from idp.tune.gate import cross_predicted
 from idp.tune.initial import initial
 from idp.tune.loop import Job, Point, tune
@@ -29,7 +28,7 @@ from idp.tune.losses import kept_losses
 from idp.tune.mixture import MixtureConfig, tune_mixture
 from idp.tune.mixture_bank import mixture_bank
 from idp.tune.objective import Objective
-from idp.tune.parts import JUDGES, Parts, PartsSettings, Rounds
+from idp.tune.parts import FEWEST_JUDGES, JUDGES, Parts, PartsSettings, Rounds
 from idp.tune.plan import Plan
 from idp.tune.prune import Pruned, prune
 from idp.tune.sources import Data
@@ -40,7 +39,7 @@ from idp.tune.texts import choose_texts
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Built", "build", "objective_of"]
+__all__ = ["Built", "asks_a_teacher", "build", "objective_of"]
 
 _TEXTS = 200  # running texts share one context and are costly, so only some of them fit selectors
 _FOLDS = 5
@@ -55,6 +54,7 @@ class Built:
         starts: what the static prompts were started from, by the names in their provenance.
         curves: tuning curve of every prompt, by round for those of parts.
         calibration: what the selectors were fitted on.
+        costs: for each way of choosing the loss of each held-out example, `(N,)` (`cross_fitted_losses`).
         parts: the rounds, None where there were no parts.
         pruned: how many prompts were needed, None likewise.
     """
@@ -63,19 +63,39 @@ class Built:
     starts: list[Prompt]
     curves: dict[str, list[Point]]
     calibration: Calibration
+    costs: dict[str, Tensor]
     parts: Parts | None = None
     pruned: Pruned | None = None
 
     def means(self) -> dict[str, float]:
-        """Mean loss of the held-out examples by way of choosing: no prompt, the best one, the best in hindsight."""
-        losses = self.calibration.require_losses(len(self.bank))  # (N, m + 1)
-        static = losses.mean(0)[:-1].min()
-        columns = {"no prompt": losses[:, -1].mean(), "the best single prompt": static}
+        """Mean loss of the held-out examples by way of choosing; selectors are fitted on the other half of them."""
+        columns = dict(self.costs)
+        bound = columns.pop("oracle")
         hinted = self.calibration.hinted_arms(len(self.bank))
         if hinted is not None:
-            columns["the prompt of its part"] = losses.gather(1, hinted[:, None]).mean()
-        columns["the best prompt in hindsight (a bound)"] = losses.min(1).values.mean()
-        return {name: float(mean) for name, mean in columns.items()}
+            losses = self.calibration.require_losses(len(self.bank))  # (N, m + 1)
+            columns["prompt of its part"] = losses.gather(1, hinted[:, None])[:, 0]
+        columns["oracle (a bound)"] = bound
+        return {name: float(losses.mean()) for name, losses in columns.items()}
+
+
+def asks_a_teacher(config: BuildConfig) -> bool:
+    """Whether a build needs the dense model, if there is one."""
+    if config.method == "texts":
+        return False
+    distils = config.objective == "auto" or bool(parse_terms(config.objective).keys() & TAUGHT)
+    return distils or (config.method == "parts" and bool(set(config.features) & OF_WHAT_BROKE))
+
+
+def start_name(spec: str) -> str:
+    """What to call a start: without the folder that it may name.
+
+    Example:
+        >>> start_name("prompt:runs/one/bank:static"), start_name("frequent")
+        ('prompt-static', 'frequent')
+    """
+    kind, *rest = spec.split(":")
+    return f"prompt-{rest[-1]}" if kind == "prompt" and rest else spec
 
 
 def objective_of(config: BuildConfig, has_teacher: bool) -> str:
@@ -121,7 +141,6 @@ def build(
     if not data.tuning or not data.held_out:
         raise TaskError("a bank needs examples to tune on and others that are held out; give it more data.")
     lm.require_prompts()
-    objective_of(config, teacher is not None)  # misspelt terms are found before anything is computed
     return _Builder(lm, data, config, folder, observer, teacher).build()
 
 
@@ -150,8 +169,36 @@ class _Builder:
             self.lm, terms, teacher=taught, text_tokens=self.config.row_tokens, recompute=self.config.checkpointing
         )
 
+    @cached_property
+    def inits(self) -> list[Tensor]:
+        """Where the static prompts start, one a length."""
+        config = self.config
+        return [initial(config.init, self.lm, self.data.tuning, length, config.seed) for length in config.lengths]
+
+    @cached_property
+    def cut(self) -> PartsSettings:
+        """How the data is cut; into fewer parts than asked for where too few examples would judge each prompt."""
+        config = self.config
+        most = max(1, len(self.judges) // FEWEST_JUDGES)
+        if config.parts > most:
+            self.observer.note(f"{config.parts} parts are cut to {most}: more would be judged by too few examples")
+        return PartsSettings(
+            min(config.parts, most), config.rounds, config.balance, config.sample, config.features, config.seed
+        )
+
+    def check(self) -> None:
+        """Find settings that make no sense before anything is computed."""
+        config = self.config
+        parse_terms(objective_of(config, self.teacher is not None))
+        self.plan(config.steps, config.lr), self.plan(config.part_steps, config.part_lr)
+        if config.method == "parts":
+            check_features(self.cut.features, self.teacher)
+        if config.method != "texts":
+            _ = self.inits
+
     def build(self) -> Built:
         """Do what the method says."""
+        self.check()
         return {"texts": self.texts, "smop": self.mixture, "static": self.static, "parts": self.partitioned}[
             self.config.method
         ]()
@@ -188,8 +235,7 @@ class _Builder:
         )
         bank = mixture_bank(mixture, self.lm, self.judges)
         built = self.fitted(list(bank), [], {"mixture": [Point(*point[:3]) for point in mixture.curve]})
-        state = SmopSelector.of(mixture.router, built.bank, self.lm).state()
-        return replace(built, bank=built.bank.with_selector("smop", state))
+        return replace(built, bank=built.bank.with_selector("smop", bank.selectors["smop"]))
 
     def static(self) -> Built:
         """One prompt for everything, of every length."""
@@ -216,7 +262,7 @@ class _Builder:
             self.lm, "next-token" if "next-token" in terms else "choice", text_tokens=self.config.row_tokens
         )
         examples = [*self.data.tuning, *self.judges]
-        requests = [asking.request(asking.view(example)) for example in examples]
+        requests = [asking.request(view) for view in asking.views(examples)]
         self.observer.stage(f"asking the teacher {self.teacher.name}", len(set(requests)))
         return teach(
             self.teacher,
@@ -247,10 +293,9 @@ class _Builder:
 
     def statics(self) -> tuple[list[Prompt], list[Prompt], dict[str, list[Point]]]:
         """One prompt for everything, of every length: as they start, tuned, and their curves."""
-        config, objective = self.config, self.objective
-        inits = [initial(config.init, self.lm, self.data.tuning, length, config.seed) for length in config.lengths]
+        config, objective, inits = self.config, self.objective, self.inits
         names = ["static"] if len(inits) == 1 else [f"static-{len(init)}" for init in inits]
-        starts = [Prompt(f"{config.init}-{len(init)}", embedding=init) for init in inits]
+        starts = [Prompt(f"{start_name(config.init)}-{len(init)}", embedding=init) for init in inits]
         jobs = [Job(name, init, self.data.tuning, self.judges) for name, init in zip(names, inits, strict=True)]
         self.observer.stage("static prompt" if len(jobs) == 1 else "static prompts", len(jobs) * config.steps)
         tuned = tune(
@@ -262,7 +307,7 @@ class _Builder:
         )
         curves = {job.name: one.curve for job, one in zip(jobs, tuned, strict=True)}
         prompts = [
-            Prompt(job.name, embedding=one.embedding, provenance=self.about(start.name, one.curve, config.steps))
+            Prompt(job.name, embedding=one.embedding, provenance=self.about(start.name, [one.curve]))
             for job, one, start in zip(jobs, tuned, starts, strict=True)
         ]
         return starts, prompts, curves
@@ -270,42 +315,35 @@ class _Builder:
     def parts(self, statics: list[Tensor]) -> Parts:
         """A prompt for every part of the data."""
         config = self.config
-        settings = PartsSettings(
-            config.parts, config.rounds, config.balance, config.sample, config.features, config.seed
-        )
         source = Source(self.objective, statics[0], self.teacher, config.seed)
         plan = self.plan(config.part_steps, config.part_lr)
-        rounds = Rounds(source, self.data.tuning, self.data.held_out, settings, plan, self.folder, self.observer)
+        rounds = Rounds(source, self.data.tuning, self.data.held_out, self.cut, plan, self.folder, self.observer)
         return rounds.run(statics)
 
     def named(self, parts: Parts, statics: list[Prompt]) -> list[Prompt]:
         """The parts' prompts with their provenance."""
-        last = [curve for name, curve in parts.curves.items() if name.startswith(f"round-{len(parts.rounds)}/")]
         by_length = {len(prompt.embedding): prompt.name for prompt in statics if prompt.embedding is not None}
-        steps = self.config.part_steps // self.config.rounds
+        found = zip(parts.prompts, parts.history, parts.rounds[-1].counts, strict=True)
         return [
             Prompt(
                 f"part-{place}",
                 embedding=prompt,
-                provenance=self.about(by_length[len(prompt)], curve, steps)
-                | {"examples": count, "rounds": self.config.rounds},
+                provenance=self.about(by_length[len(prompt)], curves) | {"examples": count, "rounds": len(curves)},
             )
-            for place, (prompt, curve, count) in enumerate(
-                zip(parts.prompts, last, parts.rounds[-1].counts, strict=True)
-            )
+            for place, (prompt, curves, count) in enumerate(found)
         ]
 
-    def about(self, init: str, curve: Sequence[Point], steps: int) -> dict[str, Any]:
-        """Where a prompt comes from."""
-        best = min(curve, key=lambda point: point.held_out)
+    def about(self, init: str, curves: Sequence[Sequence[Point]]) -> dict[str, Any]:
+        """Where a prompt comes from; every round starts from the best prompt of the one before."""
+        best = [min(curve, key=lambda point: point.held_out) for curve in curves]
         return {
             "init": init,
             "objective": self.objective.name,
             "examples": len(self.data.tuning),
-            "steps": steps,
-            "best_step": best.step,
-            "held_out_loss": round(best.held_out, 5),
-            "held_out_loss_at_start": round(curve[0].held_out, 5),
+            "steps": sum(curve[-1].step for curve in curves),
+            "best_step": sum(point.step for point in best),
+            "held_out_loss": round(best[-1].held_out, 5),
+            "held_out_loss_at_start": round(curves[0][0].held_out, 5),
             "seed": self.config.seed,
         }
 
@@ -328,8 +366,11 @@ class _Builder:
     def pruned(self, calibration: Calibration, prompts: int, statics: int) -> Pruned:
         """How many of the prompts are needed, as far as a router could tell which; the static ones stay."""
         losses = calibration.require_losses(prompts)[:, :-1]  # (N, m)
+        folds = calibration.folds(_FOLDS, self.config.seed)  # (N,)
+        if len(set(folds.tolist())) < 2:
+            return Pruned(tuple(range(prompts)), ())
         features = mean_embeddings(self.lm, calibration.inputs)  # (N, d)
-        predicted = cross_predicted(features, losses, calibration.folds(_FOLDS, self.config.seed))
+        predicted = cross_predicted(features, losses, folds)
         return prune(losses, predicted, always=range(statics))
 
     def fitted(
@@ -348,8 +389,16 @@ class _Builder:
             about["objective"] = self.objective.name
         bank = PromptBank(prompts, fingerprint=self.lm.fingerprint, provenance=about)
         self.observer.stage("fitting selectors", None)
+        costs = self.costs(bank, calibration)
         bank = with_fitted_selectors(bank, self.lm, calibration, self.config.seed)
-        return Built(bank, list(starts), curves, calibration, parts, pruned)
+        return Built(bank, list(starts), curves, calibration, costs, parts, pruned)
+
+    def costs(self, bank: PromptBank, calibration: Calibration) -> dict[str, Tensor]:
+        """What each way of choosing costs on examples it was not fitted on, where there are enough to tell."""
+        if len({tuple(ids) for ids in calibration.inputs}) >= 2:
+            return cross_fitted_losses(bank, self.lm, calibration, self.config.seed, folds=2)
+        losses = calibration.require_losses(len(bank))  # (N, m + 1)
+        return {"none": losses[:, -1], "oracle": losses.min(dim=1).values}
 
 
 def reduced(calibration: Calibration, kept: Sequence[int]) -> Calibration:

@@ -36,8 +36,7 @@ def bank_card(built: Built, config: BuildConfig, lm: LanguageModel, teacher: Lan
             "",
             f"# Prompts for {name}",
             "",
-            f"{len(built.bank)} prompts, chosen from per input, that repair `{name}`: {lm.fingerprint.describe()}.",
-            "They fit no other model.",
+            f"{_what(built)} `{name}`: {lm.fingerprint.describe()}; no other model.",
             "",
             "```sh",
             f"idp eval --model {name} --bank THIS_FOLDER",
@@ -65,6 +64,11 @@ def bank_card(built: Built, config: BuildConfig, lm: LanguageModel, teacher: Lan
     )
 
 
+def _what(built: Built) -> str:
+    one = len(built.bank) == 1
+    return "One prompt that repairs" if one else f"{len(built.bank)} prompts, one chosen per input, that repair"
+
+
 def _facts(built: Built, config: BuildConfig, teacher: LanguageModel | None) -> list[str]:
     about = built.bank.provenance
     sources = ", ".join(f"{name} ({count:,})" for name, count in about.get("sources", {}).items())
@@ -75,7 +79,7 @@ def _facts(built: Built, config: BuildConfig, teacher: LanguageModel | None) -> 
         "teacher": "none" if teacher is None else teacher.name,
         "method": config.method,
         "seed": config.seed,
-        "made by": f"idp {idp.__version__}; the whole configuration is in config.yaml of the run",
+        "made by": f"idp {idp.__version__}; all settings are in config.yaml",
     }
     return [f"- {name}: {value}" for name, value in facts.items()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -83,8 +84,10 @@ class BuildConfig:
             _check_type(name, getattr(self, name), kind)
         if self.method not in METHODS:
             raise TaskError(f"unknown method {self.method!r}. {suggest(self.method, METHODS)}")
-        if not self.lengths or min(self.lengths) < 1:
-            raise TaskError(f"cannot tune prompts of lengths {list(self.lengths)}; give 1 or more.")
+        if not self.lengths or min(self.lengths) < 1 or len(set(self.lengths)) < len(self.lengths):
+            raise TaskError(f"cannot tune prompts of lengths {list(self.lengths)}; give different ones, 1 or more.")
+        if self.method == "smop" and len(self.lengths) > 1:
+            raise TaskError("the prompts of a mixture (smop) have one length; give one.")
         if not 0 < self.held_out < 1 or self.limit < 0:
             raise TaskError(f"cannot hold out {self.held_out:g} of at most {self.limit} examples; give 0 to 1.")
 
@@ -98,13 +101,24 @@ class BuildConfig:
         for key in values:
             if key not in known:
                 raise TaskError(f"unknown key {key!r} in the config. {suggest(key, known)}")
-        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        kinds = get_type_hints(BuildConfig)
+        plain: dict[str, Any] = {key: _plain(value, kinds[key]) for key, value in values.items()}
         return replace(self, **plain)
 
     def to_yaml(self) -> str:
         """Write every field as YAML that `load_config` reads."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return yaml.safe_dump(plain, sort_keys=False)
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """A value as a field holds it: lists are tuples, and `1e-2`, which YAML takes for a text, is a number."""
+    if isinstance(value, list):
+        return tuple(value)
+    if kind is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
@@ -123,12 +137,11 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def load_config(path: Path, base: BuildConfig | None = None) -> BuildConfig:
+def load_config(path: Path) -> BuildConfig:
     """Read a YAML file of some of the fields; dashes and underscores in keys are the same.
 
     Args:
         path: the file.
-        base: where the other fields come from; the defaults unless given.
 
     Raises:
         TaskError: the file cannot be read, is no mapping, or has an unknown key or a value of the wrong type.
@@ -141,4 +154,4 @@ def load_config(path: Path, base: BuildConfig | None = None) -> BuildConfig:
         raise TaskError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise TaskError(f"{path} is not a config: it has to be a mapping such as `steps: 600`.")
-    return (base or BuildConfig()).changed({str(key).replace("-", "_"): value for key, value in values.items()})
+    return BuildConfig().changed({str(key).replace("-", "_"): value for key, value in values.items()})

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
     from idp.tune.objective import Objective
 
-__all__ = ["FEATURES", "Source", "features_of"]
+__all__ = ["FEATURES", "OF_WHAT_BROKE", "Source", "check_features", "features_of"]
+
+OF_WHAT_BROKE = frozenset({"damage", "loss-gap"})
+"""Features that need the dense model."""
 
 _DIRECTIONS = 64  # onto which gradients are projected
 _ROWS = 32
@@ -43,14 +46,10 @@ class Source:
     teacher: LanguageModel | None
     seed: int
 
-    def require_teacher(self) -> LanguageModel:
-        """The dense model.
-
-        Raises:
-            TaskError: there is none.
-        """
-        if self.teacher is None:
-            raise TaskError("features of what compression broke need the dense model; name it (--teacher).")
+    @property
+    def dense(self) -> LanguageModel:
+        """The dense model, where `check_features` has seen that there is one."""
+        assert self.teacher is not None  # noqa: S101
         return self.teacher
 
 
@@ -72,12 +71,23 @@ def features_of(source: Source, examples: Sequence[Example], kinds: Sequence[str
         >>> features_of(source, examples, ["state"]).shape  # doctest: +SKIP
         torch.Size([6000, 160])
     """
+    check_features(kinds, source.teacher)
+    return torch.cat([FEATURES[kind](source, examples).double() for kind in kinds], dim=1)
+
+
+def check_features(kinds: Sequence[str], teacher: LanguageModel | None) -> None:
+    """Check that features are known and can be computed.
+
+    Raises:
+        TaskError: as for `features_of`.
+    """
     for kind in kinds:
         if kind not in FEATURES:
             raise TaskError(f"unknown features {kind!r}. {suggest(kind, FEATURES)}")
     if not kinds:
         raise TaskError(f"name the features that parts are found by. {suggest('', FEATURES)}")
-    return torch.cat([FEATURES[kind](source, examples).double() for kind in kinds], dim=1)
+    if teacher is None and (lacking := sorted(OF_WHAT_BROKE.intersection(kinds))):
+        raise TaskError(f"the features {lacking[0]!r} need the dense model; name it (--teacher).")
 
 
 def _embedding(source: Source, examples: Sequence[Example]) -> Tensor:
@@ -89,14 +99,14 @@ def _state(source: Source, examples: Sequence[Example]) -> Tensor:
 
 
 def _damage(source: Source, examples: Sequence[Example]) -> Tensor:
-    dense, compressed = source.require_teacher(), source.objective.lm
+    dense, compressed = source.dense, source.objective.lm
     if dense.hidden_size != compressed.hidden_size:
         raise TaskError(f"{dense.name} and {compressed.name} differ in width, so their states cannot be compared.")
     return context_states(dense, _contexts(examples)) - context_states(compressed, _contexts(examples))
 
 
 def _loss_gap(source: Source, examples: Sequence[Example]) -> Tensor:
-    models = (source.require_teacher(), source.objective.lm)
+    models = (source.dense, source.objective.lm)
     dense, compressed = (example_losses(PrefixStore(lm, None), examples) for lm in models)  # (N, 1) each
     return compressed - dense
 
@@ -106,7 +116,7 @@ def _gradient(source: Source, examples: Sequence[Example]) -> Tensor:
     generator = torch.Generator().manual_seed(source.seed)
     directions = torch.randn(source.static.numel(), _DIRECTIONS, generator=generator) / _DIRECTIONS**0.5
     projected = torch.empty(len(examples), _DIRECTIONS)
-    views = [source.objective.view(example) for example in examples]
+    views = source.objective.views(examples)
     for rows in batches_of(views, _ROWS):
         leaves = [source.static.clone().to(source.objective.lm.device).requires_grad_() for _ in rows]
         step = source.objective.behind(leaves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from idp.bank.bank import PromptBank
-from idp.errors import TaskError
+from idp.errors import SelectorError, TaskError
 from idp.select.attention import AttentionSelector
 from idp.select.base import Calibration, Selector
 from idp.select.constant import StaticSelector
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
 __all__ = ["FITTED", "cross_fitted_losses", "with_fitted_selectors"]
+
+_LOG = logging.getLogger(__name__)
 
 FITTED: dict[str, Callable[[int], Selector]] = {
     "static": lambda seed: StaticSelector(),
@@ -30,10 +33,23 @@ FITTED: dict[str, Callable[[int], Selector]] = {
 
 
 def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0) -> PromptBank:
-    """Fit every selector of `FITTED` on all of the calibration, and return the bank that keeps them."""
-    for name, make in FITTED.items():
-        bank = bank.with_selector(name, make(seed).fit(bank, lm, calibration).state())
+    """Fit every selector of `FITTED` on all of the calibration, and return the bank that keeps them.
+
+    One that does not know the model's architecture is left out, with a warning.
+    """
+    for name in _usable(bank, lm):
+        bank = bank.with_selector(name, FITTED[name](seed).fit(bank, lm, calibration).state())
     return bank
+
+
+def _usable(bank: PromptBank, lm: LanguageModel) -> list[str]:
+    """The names in `FITTED`, without attention where the model's first layer is of an unknown kind."""
+    try:
+        AttentionSelector().fit(bank, lm)
+    except SelectorError as error:
+        _LOG.warning("%s", error)
+        return [name for name in FITTED if not name.startswith("attention")]
+    return list(FITTED)
 
 
 def cross_fitted_losses(
@@ -51,8 +67,8 @@ def cross_fitted_losses(
         folds: how many parts.
 
     Returns:
-        For `none`, the paper's `attention` rule, every name in `FITTED`, and `oracle` (the lowest loss in hindsight,
-        a bound): the loss of the chosen arm for each input, `(N,)`.
+        For `none`, the paper's `attention` rule (where the model allows it), every name in `FITTED`, and `oracle` (the
+        lowest loss in hindsight, a bound): the loss of the chosen arm for each input, `(N,)`.
 
     Raises:
         TaskError: fewer different inputs than folds, or less than two folds.
@@ -63,14 +79,17 @@ def cross_fitted_losses(
         raise TaskError(f"cannot cut {distinct} different calibration inputs into {folds} folds.")
     losses = calibration.require_losses(len(bank))  # (N, m + 1)
     inputs = list(calibration.inputs)
-    costs = {"none": losses[:, -1], "attention": _cost(AttentionSelector().fit(bank, lm), inputs, losses)}
-    costs |= {name: torch.empty(len(inputs), dtype=torch.float64) for name in FITTED}
+    usable = _usable(bank, lm)
+    costs = {"none": losses[:, -1]}
+    if len(usable) == len(FITTED):
+        costs["attention"] = _cost(AttentionSelector().fit(bank, lm), inputs, losses)
+    costs |= {name: torch.empty(len(inputs), dtype=torch.float64) for name in usable}
     parts = calibration.folds(folds, seed)  # (N,)
     for fold in range(folds):
         inside = (parts == fold).nonzero()[:, 0].tolist()
         rest = _rows(calibration, (parts != fold).nonzero()[:, 0].tolist())
-        for name, make in FITTED.items():
-            selector = make(seed).fit(bank, lm, rest)
+        for name in usable:
+            selector = FITTED[name](seed).fit(bank, lm, rest)
             costs[name][inside] = _cost(selector, [inputs[i] for i in inside], losses[inside])
     return costs | {"oracle": losses.min(dim=1).values}
 

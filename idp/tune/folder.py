@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["RunFolder"]
 
 _LOG = logging.getLogger(__name__)
 
+_CONFIG = "config.yaml"
+
 
 class RunFolder:
     """Where a bank is built.
@@ -33,7 +36,7 @@ class RunFolder:
     | `log.txt` | what happened when |
     | `curves.csv`, `curves.png` | training and held-out loss of every prompt |
     | `work/` | checkpoints, the teacher's answers, measured losses; only needed to go on |
-    | `bank/` | the bank, with its card (`README.md`) and its inits |
+    | `bank/` | the bank, with its card (`README.md`), config and inits |
 
     Args:
         path: the folder, made where it is missing.
@@ -46,14 +49,31 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: BuildConfig, overwrite: bool = False) -> None:
-        """Claim the folder."""
+        """Check whose the folder is."""
         self.path, self.config = path, config
-        kept = path / "config.yaml"
-        if kept.exists() and not overwrite and (different := _differences(load_config(kept), config)):
+        kept = path / _CONFIG
+        self._different = _differences(load_config(kept), config) if kept.exists() else []
+        if self._different and not overwrite:
             raise TaskError(
-                f"{path} is the folder of another run ({', '.join(different)}): give another --output, or --overwrite."
+                f"{path} is the folder of another run ({', '.join(self._different)}): give another --output, or "
+                "--overwrite."
             )
-        atomic_write_text(kept, config.to_yaml())
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path}: {error.strerror}. Choose another --output.") from error
+
+    def claim(self) -> None:
+        """Take the folder for this run; what another run left there goes, but for what can be used again.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        if self._different:
+            shutil.rmtree(self.bank, ignore_errors=True)
+            for name in ("curves.csv", "curves.png"):
+                (self.path / name).unlink(missing_ok=True)
+        atomic_write_text(self.path / _CONFIG, self.config.to_yaml())
 
     @property
     def work(self) -> Path:
@@ -96,6 +116,7 @@ class RunFolder:
                 draw_curves(self.path / "curves.png", built.curves)
             except MissingExtraError as error:
                 _LOG.warning("no picture: %s", error)
+        atomic_write_text(self.bank / _CONFIG, self.config.to_yaml())
         atomic_write_text(self.bank / "README.md", bank_card(built, self.config, lm, teacher))
         if built.starts:
             save_with_inits(built.bank, built.starts, self.bank)

@@ -146,8 +146,8 @@ class _Run:
         starts = [job.init.detach().to("cpu", torch.float32, copy=True).contiguous() for job in jobs]
         self.courses = [_Course(start, start.clone()) for start in starts]
         self.optimizer = make_optimizer(plan, starts)
-        self.examples = [[objective.view(example) for example in job.examples] for job in jobs]
-        self.held_out = [[objective.view(example) for example in judges(job.held_out, plan.seed)] for job in jobs]
+        self.examples = [objective.views(job.examples) for job in jobs]
+        self.held_out = [objective.views(judges(job.held_out, plan.seed)) for job in jobs]
         self.rows = plan.rows_at_once or plan.batch_size
 
     @property

@@ -279,7 +279,7 @@ class _Run:
 
     def passes(self, examples: Sequence[Example], prompts: Sequence[Tensor]) -> Iterator[tuple[Step, Tensor]]:
         """Run examples behind a prompt each; no two share one, so every batch is a step of its own."""
-        views = [self.objective.view(example) for example in examples]
+        views = self.objective.views(examples)
         for rows in batches_of(views, self.plan.rows_at_once or self.plan.batch_size):
             step = self.objective.behind([prompts[row] for row in rows])
             yield step, step.losses([views[row] for row in rows], range(len(rows)))

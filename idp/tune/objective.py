@@ -88,12 +88,14 @@ class Objective:
         """The terms in one string."""
         return written(self.terms)
 
+    def views(self, examples: Sequence[Example]) -> list[Example]:
+        """The view of each example."""
+        return [self.view(example) for example in examples]
+
     def view(self, example: Example) -> Example:
         """The example as it is run: running text cut to what counts, and with `next-token` everything running text."""
-        if "next-token" in self.terms and not example.is_text:
-            example = as_text(example)
         if not example.is_text:
-            return example
+            return as_text(example) if "next-token" in self.terms else example
         right = example.right
         skipped = next((i for i, token in enumerate(right) if token not in self._special), 0)
         return example.with_options((right[skipped : skipped + self.text_tokens],), 0)
@@ -131,7 +133,7 @@ class Step:
         """Compute the loss of each example.
 
         Args:
-            examples: `B` examples; they are best of similar length (`idp.tune.batches`).
+            examples: `B` examples as `Objective.view` gives them, best of similar length (`idp.tune.batches`).
             owners: the number of each example's prompt; 0 for all where it is left out.
 
         Returns:
@@ -141,14 +143,13 @@ class Step:
             PromptTooLongError: a prompt and an example do not fit into the model's context.
         """
         owners = [0] * len(examples) if owners is None else owners
-        views = [self._objective.view(example) for example in examples]
-        requests = [self._objective.request(view) for view in views]
+        requests = [self._objective.request(example) for example in examples]
         self._check(requests, owners)
         longest = max(len(self._prompts[owner]) for owner in owners)
         columns = longest + max(request.packed_length for request in requests)
         live = self._prompts_for(columns)
         predictions = live.predict(requests, owners)
-        return weigh(self._objective.terms, self._read(predictions, views, requests))
+        return weigh(self._objective.terms, self._read(predictions, examples, requests))
 
     def _prompts_for(self, columns: int) -> LivePrompts:
         """The prompts in the form that rows of a length need, computed when first used."""

@@ -21,12 +21,17 @@ from idp.tune.losses import kept_losses
 from idp.tune.partition import clusters
 from idp.tune.plan import Plan
 
-__all__ = ["JUDGES", "Parts", "PartsSettings", "Round", "Rounds"]
+__all__ = ["FEWEST_JUDGES", "JUDGES", "Parts", "PartsSettings", "Round", "Rounds"]
 
 JUDGES = 3
 """Every third held-out example judges prompts while they are tuned; all of them fit selectors."""
 
-_FEWEST_HELD_OUT = 20
+FEWEST_JUDGES = 20
+"""Fewer do not tell good prompts from bad ones."""
+
+
+_JUDGED = 1500
+"""Held-out examples whose losses under every prompt are measured to judge a round."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class PartsSettings:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
+        if not 0 <= self.balance <= 1:
+            raise TaskError(f"cannot balance parts with strength {self.balance:g}: give 0 to 1.")
         if self.parts < 1 or self.rounds < 1 or self.sample < 1:
             raise TaskError(f"cannot make {self.parts} parts in {self.rounds} rounds on {self.sample} examples.")
 
@@ -87,6 +94,7 @@ class Parts:
         held_out: the part of each held-out example.
         rounds: what each round came to.
         curves: by round and part, such as `round-1/part-3`, the tuning curve.
+        history: of each prompt the tuning curves of all rounds.
     """
 
     prompts: list[Tensor]
@@ -94,6 +102,7 @@ class Parts:
     held_out: list[int]
     rounds: list[Round] = field(default_factory=list)
     curves: dict[str, list[Point]] = field(default_factory=dict)
+    history: list[list[list[Point]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +174,10 @@ class Rounds:
         held = assigned[len(self.tuning) :]
         judged = Round(counts, self._judged(prompts, held[::JUDGES]))
         self.observer.note(f"round {number}: {judged}")
-        return Parts(prompts, assigned[: len(self.tuning)], held, [*before.rounds, judged], before.curves | curves)
+        earlier = before.history or [[] for _ in before.prompts]
+        history = [[*earlier[part], one.curve] for part, one in zip(kept, tuned, strict=True)]
+        own = assigned[: len(self.tuning)]
+        return Parts(prompts, own, held, [*before.rounds, judged], before.curves | curves, history)
 
     def _job(self, name: str, start: Tensor, own: list[int], judging: list[int], part: int) -> Job:
         judges = self.held_out[::JUDGES]
@@ -174,8 +186,7 @@ class Rounds:
             name,
             start,
             [example for example, its in zip(self.tuning, own, strict=True) if its == part],
-            # Too few do not tell good prompts from bad ones.
-            members if len(members) >= _FEWEST_HELD_OUT else judges,
+            members if len(members) >= FEWEST_JUDGES else judges,
         )
 
     def _assigned(self, parts: Parts, features: Tensor) -> Tensor:
@@ -189,8 +200,11 @@ class Rounds:
 
     def _judged(self, prompts: Sequence[Tensor], own: list[int]) -> dict[str, float]:
         """Mean losses of held-out examples by way of choosing."""
-        table = self._losses("judging the round", [self.source.static, *prompts], self.held_out[::JUDGES])  # (J, k + 2)
-        its = table.gather(1, 1 + torch.tensor(own)[:, None])[:, 0]
+        places = sorted(random.Random(self.settings.seed).sample(range(len(own)), min(_JUDGED, len(own))))
+        judges = self.held_out[::JUDGES]
+        examples = [judges[place] for place in places]
+        table = self._losses("judging the round", [self.source.static, *prompts], examples)  # (J, k + 2)
+        its = table.gather(1, 1 + torch.tensor([own[place] for place in places])[:, None])[:, 0]
         columns = {"none": table[:, -1], "static": table[:, 0], "own part": its, "oracle": table.min(1).values}
         return {name: float(losses.mean()) for name, losses in columns.items()}
 

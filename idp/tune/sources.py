@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Gathered:
     counts: dict[str, int]
 
 
-def gather(lm: LanguageModel, config: BuildConfig, teacher: LanguageModel | None) -> Gathered:
+def gather(lm: LanguageModel, config: BuildConfig, dense: Callable[[], LanguageModel | None]) -> Gathered:
     """Read the running text and the questions that a config names.
 
     Questions without an answer get the teacher's.
@@ -61,29 +62,31 @@ def gather(lm: LanguageModel, config: BuildConfig, teacher: LanguageModel | None
     Args:
         lm: the model whose tokenizer is used.
         config: `text`, `questions`, `template`, `row_tokens` and `limit` of it.
-        teacher: the dense model.
+        dense: gives the dense model, if there is one; it is asked for only where answers are missing.
 
     Raises:
         TaskError: a source that is missing, empty, in another encoding or of another form, or unlabelled questions
             where there is no teacher.
     """
     examples: list[Example] = []
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for source in config.text:
         rows = pack(lm, read_documents(source), config.row_tokens, rows=config.limit or None)
-        counts[Path(source).name] = len(rows)
+        counts[Path(source).name] += len(rows)
         examples += rows
     for source in config.questions:
-        found = _questions(lm, Path(source), config, teacher)
-        counts[Path(source).name] = len(found)
+        found = _questions(lm, Path(source), config, dense)
+        counts[Path(source).name] += len(found)
         examples += found
-    return Gathered(examples, counts)
+    return Gathered(examples, dict(counts))
 
 
-def _questions(lm: LanguageModel, path: Path, config: BuildConfig, teacher: LanguageModel | None) -> list[Example]:
+def _questions(
+    lm: LanguageModel, path: Path, config: BuildConfig, dense: Callable[[], LanguageModel | None]
+) -> list[Example]:
     questions = read_questions(path, template=config.template)[: config.limit or None]
     if any(question.answer is None for question in questions):
-        if teacher is None:
+        if (teacher := dense()) is None:
             raise TaskError(f"{path} has questions without answers; name the dense model, which can give them.")
         questions = label(teacher, questions)
     return encode_questions(lm, questions)

@@ -11,16 +11,18 @@ from idp.tune.folder import RunFolder
 
 def test_keeps_the_config_and_is_claimed_by_the_same_again(tmp_path):
     config = BuildConfig(steps=5)
-    RunFolder(tmp_path / "run", config)
-    RunFolder(tmp_path / "run", config)
+    RunFolder(tmp_path / "run", config).claim()
+    RunFolder(tmp_path / "run", config).claim()
     assert load_config(tmp_path / "run" / "config.yaml") == config
 
 
 def test_another_config_is_refused_unless_it_may_overwrite(tmp_path):
-    RunFolder(tmp_path, BuildConfig(steps=5))
+    RunFolder(tmp_path, BuildConfig(steps=5)).claim()
+    (tmp_path / "bank").mkdir()
     with pytest.raises(TaskError, match="another run \\(steps, seed\\)"):
         RunFolder(tmp_path, BuildConfig(steps=6, seed=1))
-    RunFolder(tmp_path, BuildConfig(steps=6), overwrite=True)
+    RunFolder(tmp_path, BuildConfig(steps=6), overwrite=True).claim()
+    assert not (tmp_path / "bank").exists()
     assert load_config(tmp_path / "config.yaml").steps == 6
 
 
@@ -39,3 +41,8 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(OutputError, match="run"):
         RunFolder(tmp_path / "run", BuildConfig())
+
+
+def test_a_run_that_never_began_claims_nothing(tmp_path):
+    RunFolder(tmp_path, BuildConfig(steps=5))
+    RunFolder(tmp_path, BuildConfig(steps=6)).claim()

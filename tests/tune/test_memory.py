@@ -23,7 +23,7 @@ def saved_bytes(lm, examples, recompute):
         objective.reach = 0  # the same plain rows
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         step = objective.behind([prompt])
-        loss = step.losses(examples).sum()
+        loss = step.losses(objective.views(examples)).sum()
     loss.backward()
     step.backward()
     return sum(kept), prompt.grad

@@ -78,7 +78,7 @@ def test_gradients_are_those_of_the_plain_graph(setting):
     assert len(set(routing.chosen.tolist())) > 1
     prompts = [gate.float() * table.view(3, 2, -1)[j] for gate, j in zip(routing.gates, routing.chosen, strict=True)]
     step = objective.behind(prompts)
-    torch.autograd.backward(step.losses(examples, range(12)).mean())
+    torch.autograd.backward(step.losses(objective.views(examples), range(12)).mean())
     step.backward()
     kept = []
     run.optimizer.step = lambda: kept.extend(tensor.grad.clone() for tensor in before)
@@ -93,7 +93,7 @@ def test_the_best_state_is_kept_not_the_last(setting):
     found = tuned(setting, Plan(steps=20, lr=3.0, batch_size=4))
     step = objective.behind(list(found.prompts(objective.lm, [example.context for example in held_out])))
     with torch.no_grad():
-        loss = float(step.losses(held_out, range(len(held_out))).mean())
+        loss = float(step.losses(objective.views(held_out), range(len(held_out))).mean())
     assert loss == pytest.approx(found.best.held_out, abs=1e-4)
     assert found.best.held_out < found.curve[-1].held_out
 

@@ -26,7 +26,7 @@ def mixture_of(lm, count, scale):
 
 def loss_of(objective, examples, prompts, owners):
     with torch.no_grad():
-        return objective.behind(prompts).losses(examples, owners)  # (N,)
+        return objective.behind(prompts).losses(objective.views(examples), owners)  # (N,)
 
 
 def test_each_prompt_holds_its_mean_gate(lm, some_examples):

@@ -29,7 +29,7 @@ def objective_of(lm, plain):
 
 
 def losses_of(objective, prompts, examples):
-    return objective.behind(list(prompts)).losses(examples, range(len(examples))).detach()
+    return objective.behind(list(prompts)).losses(objective.views(examples), range(len(examples))).detach()
 
 
 def expected(lm, prompt, example, terms):
@@ -69,8 +69,9 @@ def test_packed_and_plain_agree_in_losses_and_gradients(tiny_lm, some_examples, 
     gradients, losses = [], []
     for plain in (False, True):
         prompts = prompts_of(lm, 6).requires_grad_()
-        step = objective_of(lm, plain).behind(list(prompts))
-        value = step.losses(examples, range(6))
+        objective = objective_of(lm, plain)
+        step = objective.behind(list(prompts))
+        value = step.losses(objective.views(examples), range(6))
         value.sum().backward()
         step.backward()
         assert set(step._live) == {"embedded" if plain else "cached"}
@@ -88,7 +89,7 @@ def test_one_shared_prompt_equals_the_same_prompt_in_every_row(tiny_lm, some_exa
     for owners in ([0] * 5, range(5)):
         prompts = prompts_of(lm, 1).expand(len(set(owners)), -1, -1).clone().requires_grad_()
         step = objective.behind(list(prompts))
-        losses.append(step.losses(examples, owners))
+        losses.append(step.losses(objective.views(examples), owners))
         losses[-1].sum().backward()
         step.backward()
         gradients.append(prompts.grad.sum(0))
@@ -98,7 +99,7 @@ def test_one_shared_prompt_equals_the_same_prompt_in_every_row(tiny_lm, some_exa
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_prompts_of_different_lengths_share_a_batch(tiny_lm, some_examples, plain):
-    lm, examples = tiny_lm(), some_examples(6)
+    lm, examples = tiny_lm(), Objective(tiny_lm()).views(some_examples(6))
     prompts = [prompts_of(lm, 1, length)[0].requires_grad_() for length in (2, 7, 4)]
     owners = [0, 1, 2, 1, 0, 2]
     step = objective_of(lm, plain).behind(prompts)
@@ -117,7 +118,7 @@ def test_prompts_of_different_lengths_share_a_batch(tiny_lm, some_examples, plai
 
 
 def test_batches_of_a_step_add_their_gradients_up(tiny_lm, some_examples):
-    lm, examples = tiny_lm(), some_examples(6)
+    lm, examples = tiny_lm(), Objective(tiny_lm()).views(some_examples(6))
     gradients = []
     for cuts in ([range(6)], [range(2), range(2, 6)]):
         prompt = prompts_of(lm, 1)[0].requires_grad_()
@@ -130,7 +131,7 @@ def test_batches_of_a_step_add_their_gradients_up(tiny_lm, some_examples):
 
 
 def test_gradient_is_the_slope_of_the_loss(tiny_lm, some_examples):
-    lm, examples = tiny_lm(), some_examples(3)
+    lm, examples = tiny_lm(), Objective(tiny_lm()).views(some_examples(3))
     prompt = prompts_of(lm, 1)[0].requires_grad_()
     step = Objective(lm).behind([prompt])
     step.losses(examples).sum().backward()
@@ -158,11 +159,10 @@ def test_running_text_is_cut_and_its_doubled_bos_not_counted(tiny_lm):
     assert float(losses_of(Objective(lm, text_tokens=20), prompts_of(lm, 1), [long])) != float(losses[0])
 
 
-def test_a_view_of_a_view_is_the_view(tiny_lm, some_examples):
-    for terms in ("answer", "next-token"):
-        objective = Objective(tiny_lm(), terms)
-        for example in some_examples(6):
-            assert objective.view(objective.view(example)) == objective.view(example)
+def test_next_token_reads_a_whole_question(tiny_lm):
+    long = Example((1, *range(5, 200)), ((7, 8),), 0, "q")
+    view = Objective(tiny_lm(), "next-token", text_tokens=20).view(long)
+    assert (*view.context, *view.right) == (*long.context, 7, 8)
 
 
 def test_unknown_terms_name_the_near_miss(tiny_lm):

@@ -94,7 +94,7 @@ def test_distillation_pulls_a_prompt_towards_the_teacher(tiny_lm, some_examples)
     losses = []
     for _ in range(12):
         step = objective.behind([prompt])
-        loss = step.losses(examples).mean()
+        loss = step.losses(objective.views(examples)).mean()
         loss.backward()
         step.backward()
         with torch.no_grad():

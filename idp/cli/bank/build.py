@@ -6,6 +6,7 @@ import inspect
 import json as jsonlib
 from collections.abc import Callable
 from dataclasses import Field, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from idp.tune.sources import Data
 
 Config = Annotated[Path | None, typer.Option("--config", help="YAML file of flags; flags given beside it win.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run. Default: idp-banks/<model>.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "--output-dir", "-o", help="Folder of the run. Default: idp-banks/<model>."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the files of another run in the folder.")]
 
 
@@ -51,10 +55,9 @@ def _parameter(each: Field[Any], kind: Any) -> inspect.Parameter:
     items = get_args(kind)
     default: Any = each.default
     shown = ", ".join(map(str, default)) if items else str(default)
-    help_text = each.metadata["help"] + (f" [default: {shown}]" if shown else "")
     flag = f"--{each.name.replace('_', '-')}"
     names = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag, "-m"] if each.name == "model" else [flag]
-    option = typer.Option(*names, help=help_text, show_default=False)
+    option = typer.Option(*names, help=each.metadata["help"], show_default=shown or False)
     annotation = list[items[0]] | None if items else kind | None  # type: ignore[valid-type]
     return inspect.Parameter(
         each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, option]
@@ -101,7 +104,7 @@ def _build(config: BuildConfig, output: Path, overwrite: bool, debug: bool) -> t
         observer.stage("starting", None)
         from idp.model.aliases import resolve
         from idp.model.load import load
-        from idp.tune.build import build
+        from idp.tune.build import asks_a_teacher, build
         from idp.tune.folder import RunFolder
 
         folder = RunFolder(output, config, overwrite)
@@ -109,41 +112,54 @@ def _build(config: BuildConfig, output: Path, overwrite: bool, debug: bool) -> t
             spec = resolve(config.model)
             lm = load(config.model, config.device, config.dtype)
             observer.stage("reading data", None)
-            teacher = _teacher(config, spec, lm)
-            data = _data(lm, config, teacher, observer)
+            dense = cache(lambda: _dense(config, spec, lm))
+            data = _data(lm, config, spec, dense, observer)
+            teacher = dense() if asks_a_teacher(config) else None
+            folder.claim()
             built = build(lm, data, config, folder.work, observer, teacher)
             folder.finish(built, lm, teacher)
     return folder, built
 
 
-def _teacher(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
-    """The dense model, where anything asks for it."""
+def _dense(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
+    """The dense model, if one is named or known."""
     from idp.model.load import load
 
     name = spec.dense if config.teacher == "auto" else config.teacher
-    if name in (None, "none") or config.method == "texts":
+    if name in (None, "none"):
         return None
     teacher = load(str(name), config.device, lm.dtype)
-    teacher.name = Path(str(name)).name  # a folder of this machine says nothing elsewhere
+    if Path(str(name)).is_dir():
+        teacher.name = Path(str(name)).name  # a folder of this machine says nothing elsewhere
     return teacher
 
 
-def _data(lm: LanguageModel, config: BuildConfig, teacher: LanguageModel | None, observer: Observer) -> Data:
+def _data(
+    lm: LanguageModel,
+    config: BuildConfig,
+    spec: ModelSpec,
+    dense: Callable[[], LanguageModel | None],
+    observer: Observer,
+) -> Data:
     """Everything that the config names; of a reference model without data, its world."""
     from idp.errors import TaskError
     from idp.evaluate.material import evaluation_texts, training_items
+    from idp.model.aliases import aliases
     from idp.tune.atlas import atlas_data
     from idp.tune.sources import Gathered, gather, prepare
 
     if not (config.text or config.questions or config.tasks):
-        if not config.model.startswith("reference"):
+        if not (spec.name in aliases() and spec.name.startswith("reference")):
             raise TaskError("there is nothing to tune on: give --text, --questions or --tasks.")
+        if config.check:
+            raise TaskError("facts of the reference world are apart from its tasks already: leave --check out.")
         return atlas_data(lm, config.limit or config.atlas, config.seed)
-    found = gather(lm, config, teacher)
+    found = gather(lm, config, dense)
     if config.tasks:
         items = training_items(lm, config.tasks, config.limit, config.seed)
         found = Gathered([*found.examples, *items.examples], found.counts | items.counts)
-    return prepare(lm, found, config, evaluation_texts(config.check or config.tasks), observer.note)
+    checked = tuple(dict.fromkeys([*config.check, *config.tasks]))
+    return prepare(lm, found, config, evaluation_texts(checked), observer.note)
 
 
 def _print(folder: RunFolder, built: Built) -> None:

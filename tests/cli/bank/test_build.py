@@ -36,7 +36,7 @@ def command(model_folder: Path, questions: Path) -> tuple[object, ...]:
 
 def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: LanguageModel) -> None:
     printed = done(*command)
-    assert "the best single prompt" in printed
+    assert "oracle (a bound)" in printed
     bank = PromptBank.load("run/bank")
     bank.require(lm.fingerprint)
     assert bank.names[0] == "static"
@@ -85,7 +85,10 @@ def test_distils_from_the_model_that_is_named(done: Run, command: tuple[object, 
         (("--objective", "distill"), "--teacher"),
         (("--lengths", 500), "context"),
         (("--optimizer", "adam"), "adamw"),
-        (("--parts", 1000), "ask for 1 to"),
+        (("--lengths", 4, "--lengths", 4), "different ones"),
+        (("--init", "foo"), "frequent"),
+        (("--balance", 5), "give 0 to 1"),
+        (("--features", "foo"), "unknown features"),
         (("--features", "damage"), "--teacher"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--check", "atlas_eazy"), "unknown task"),
@@ -96,6 +99,28 @@ def test_what_makes_no_sense_is_said_in_a_line(
 ) -> None:
     assert said in refused(*command, *arguments)
     assert not Path("run/bank").exists()
+
+
+def test_a_command_that_was_corrected_may_use_the_folder(refused: Run, done: Run, command: tuple[object, ...]) -> None:
+    refused(*command, "--questions", "nowhere.jsonl")
+    done(*command, "--method", "static")
+
+
+def test_fewer_tokens_kept_of_the_teacher_are_another_run(
+    done: Run, command: tuple[object, ...], other_model_folder: Path
+) -> None:
+    distilled = (*command, "--method", "static", "--teacher", other_model_folder)
+    banks = []
+    for top_k in (1, 16):
+        done(*distilled, "--top-k", top_k, "--overwrite")
+        banks.append(Path("run/bank/bank.safetensors").read_bytes())
+    assert banks[0] != banks[1]
+
+
+def test_the_defaults_are_in_the_help(idp_command: Run) -> None:
+    text = idp_command("bank", "build", "--help", columns=400).stdout
+    assert "[default: (1600)]" in text
+    assert "[default: (frequent)]" in text
 
 
 def test_nothing_to_tune_on(refused: Run, model_folder: Path) -> None:
