@@ -171,4 +171,5 @@ def _print(folder: RunFolder, built: Built) -> None:
     rows = [[name, f"{mean:.3f}"] for name, mean in built.means().items()]
     Console().print(grid(["held-out examples, prompt chosen by", "loss"], rows), "")
     typer.echo(f"Bank:   {folder.bank} ({len(built.bank)} prompts)")
-    typer.echo(f"Curves: {folder.path / 'curves.csv'}")
+    if built.curves:
+        typer.echo(f"Curves: {folder.path / 'curves.csv'}")
