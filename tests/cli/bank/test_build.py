@@ -143,7 +143,7 @@ def test_killed_and_started_again_it_makes_the_same_bank(
     while not Path("run/work", after).exists() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
-    running.wait()
+    running.communicate()  # closes its pipes too
     done(*command)
     banks = [{path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in ("whole", "run")]
     assert banks[0] == banks[1]
