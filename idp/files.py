@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from idp.errors import OutputError
+import yaml
+
+from idp.errors import IdpError, OutputError
 
 __all__ = [
     "atomic_folder",
@@ -22,6 +24,7 @@ __all__ = [
     "atomic_write_text",
     "file_name",
     "json_text",
+    "read_yaml",
     "require_free",
     "sha256_of",
 ]
@@ -179,3 +182,13 @@ def file_name(name: str) -> str:
         ('org-model-4bit', 'model')
     """
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
+
+
+def read_yaml(path: str | os.PathLike[str], error: type[IdpError]) -> Any:
+    """Read a YAML file; what cannot be read is an `error` that names the file."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"cannot read {path}: {problem}.") from problem
+    except yaml.YAMLError as problem:
+        raise error(f"{path} is not YAML: {' '.join(str(problem).split())}.") from problem

@@ -15,7 +15,7 @@ import yaml
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import BankError, suggest
-from idp.files import atomic_write_text, require_free
+from idp.files import atomic_write_text, read_yaml, require_free
 from idp.resources import prompt_bank_dir
 
 __all__ = ["KINDS", "load_text_prompts", "save_text_prompts", "text_bank"]
@@ -110,12 +110,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> list[Prompt]:
-    try:
-        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BankError(f"cannot read {file}: {error}.") from error
-    except yaml.YAMLError as error:
-        raise BankError(f"{file} is not YAML: {' '.join(str(error).split())}.") from error
+    entries = read_yaml(file, BankError)
     if not isinstance(entries, list) or not entries:
         raise BankError(f"{file} is not a list of prompts with name, text and kind.")
     return [_prompt(file, number, entry) for number, entry in enumerate(entries, start=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from idp.observer import Observer
 from idp.run.store import PrefixStore
 from idp.select.base import Calibration
 from idp.select.features import mean_embeddings
+from idp.tune.built import Built
 from idp.tune.config import BuildConfig
 from idp.tune.features import OF_WHAT_BROKE, Source, check_features
 from idp.tune.fitting import cross_fitted_losses, with_fitted_selectors
@@ -30,7 +31,7 @@ from idp.tune.mixture_bank import mixture_bank
 from idp.tune.objective import Objective
 from idp.tune.parts import FEWEST_JUDGES, JUDGES, Parts, PartsSettings, Rounds
 from idp.tune.plan import Plan
-from idp.tune.prune import Pruned, prune
+from idp.tune.prune import Pruned, prune, reduced
 from idp.tune.sources import Data
 from idp.tune.teacher import Teacher, teach
 from idp.tune.terms import TAUGHT, parse_terms
@@ -39,44 +40,10 @@ from idp.tune.texts import choose_texts
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Built", "asks_a_teacher", "build", "objective_of"]
+__all__ = ["asks_a_teacher", "build", "objective_of"]
 
 _TEXTS = 200  # running texts share one context and are costly, so only some of them fit selectors
 _FOLDS = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Built:
-    """What building came to.
-
-    Attributes:
-        bank: the prompts with their fitted selectors.
-        starts: what the static prompts were started from, by the names in their provenance.
-        curves: tuning curve of every prompt, by round for those of parts.
-        calibration: what the selectors were fitted on.
-        costs: for each way of choosing the loss of each held-out example, `(N,)` (`cross_fitted_losses`).
-        parts: the rounds, None where there were no parts.
-        pruned: how many prompts were needed, None likewise.
-    """
-
-    bank: PromptBank
-    starts: list[Prompt]
-    curves: dict[str, list[Point]]
-    calibration: Calibration
-    costs: dict[str, Tensor]
-    parts: Parts | None = None
-    pruned: Pruned | None = None
-
-    def means(self) -> dict[str, float]:
-        """Mean loss of the held-out examples by way of choosing; selectors are fitted on the other half of them."""
-        columns = dict(self.costs)
-        bound = columns.pop("oracle")
-        hinted = self.calibration.hinted_arms(len(self.bank))
-        if hinted is not None:
-            losses = self.calibration.require_losses(len(self.bank))  # (N, m + 1)
-            columns["prompt of its part"] = losses.gather(1, hinted[:, None])[:, 0]
-        columns["oracle (a bound)"] = bound
-        return {name: float(losses.mean()) for name, losses in columns.items()}
 
 
 def asks_a_teacher(config: BuildConfig) -> bool:
@@ -190,7 +157,8 @@ class _Builder:
         """Find settings that make no sense before anything is computed."""
         config = self.config
         parse_terms(objective_of(config, self.teacher is not None))
-        self.plan(config.steps, config.lr), self.plan(config.part_steps, config.part_lr)
+        for steps, lr in ((config.steps, config.lr), (config.part_steps, config.part_lr)):
+            self.plan(steps, lr)
         if config.method == "parts":
             check_features(self.cut.features, self.teacher)
         if config.method != "texts":
@@ -399,21 +367,3 @@ class _Builder:
             return cross_fitted_losses(bank, self.lm, calibration, self.config.seed, folds=2)
         losses = calibration.require_losses(len(bank))  # (N, m + 1)
         return {"none": losses[:, -1], "oracle": losses.min(dim=1).values}
-
-
-def reduced(calibration: Calibration, kept: Sequence[int]) -> Calibration:
-    """A calibration for some of the prompts: hints at others become the one that serves their inputs best."""
-    losses = calibration.losses
-    assert losses is not None  # noqa: S101  (the builder has measured them)
-    columns = [*kept, losses.shape[1] - 1]
-    heirs = {hint: heir(calibration, losses, hint, kept) for hint in sorted(set(calibration.hints or []))}
-    hints = None if calibration.hints is None else [heirs[hint] for hint in calibration.hints]
-    return Calibration(calibration.inputs, losses[:, columns], calibration.groups, hints)
-
-
-def heir(calibration: Calibration, losses: Tensor, hint: int, kept: Sequence[int]) -> int:
-    """The place among the kept prompts of one of them, or of that with the lowest mean loss on its inputs."""
-    if hint in kept:
-        return list(kept).index(hint)
-    rows = [row for row, own in enumerate(calibration.hints or []) if own == hint]
-    return int(losses[rows][:, list(kept)].mean(0).argmin())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import idp
-from idp.tune.build import Built
+from idp.tune.built import Built
 from idp.tune.config import BuildConfig
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from idp.errors import TaskError, suggest
+from idp.files import read_yaml
 
 __all__ = ["METHODS", "BuildConfig", "load_config"]
 
@@ -146,12 +147,7 @@ def load_config(path: Path) -> BuildConfig:
     Raises:
         TaskError: the file cannot be read, is no mapping, or has an unknown key or a value of the wrong type.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"cannot read the config {path}: {error}.") from error
-    except yaml.YAMLError as error:
-        raise TaskError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    values = read_yaml(path, TaskError)
     if not isinstance(values, dict):
         raise TaskError(f"{path} is not a config: it has to be a mapping such as `steps: 600`.")
     return BuildConfig().changed({str(key).replace("-", "_"): value for key, value in values.items()})

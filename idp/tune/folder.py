@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from idp.bank.inits import save_with_inits
 from idp.errors import MissingExtraError, OutputError, TaskError
 from idp.files import atomic_write_text
-from idp.tune.build import Built
+from idp.tune.built import Built
 from idp.tune.card import bank_card
 from idp.tune.config import BuildConfig, load_config
 from idp.tune.curves import draw_curves, write_curves

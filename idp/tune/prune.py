@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from idp.errors import TaskError
+from idp.select.base import Calibration
 
-__all__ = ["Pruned", "prune"]
+__all__ = ["Pruned", "prune", "reduced"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,24 @@ def prune(losses: Tensor, predicted: Tensor, always: Sequence[int] = ()) -> Prun
     best = min(steps, key=lambda step: float(step[1].mean()))[1]
     small = [prompts for prompts, chosen_losses in steps if _no_worse(chosen_losses, best)]
     return Pruned(small[-1], tuple((len(prompts), float(mean.mean())) for prompts, mean in steps))
+
+
+def reduced(calibration: Calibration, kept: Sequence[int]) -> Calibration:
+    """A calibration for some of the prompts: hints at others become the one that serves their inputs best."""
+    losses = calibration.losses
+    assert losses is not None  # noqa: S101  (whoever prunes has measured them)
+    columns = [*kept, losses.shape[1] - 1]
+    heirs = {hint: _heir(calibration, losses, hint, kept) for hint in sorted(set(calibration.hints or []))}
+    hints = None if calibration.hints is None else [heirs[hint] for hint in calibration.hints]
+    return Calibration(calibration.inputs, losses[:, columns], calibration.groups, hints)
+
+
+def _heir(calibration: Calibration, losses: Tensor, hint: int, kept: Sequence[int]) -> int:
+    """The place among the kept prompts of one of them, or of that with the lowest mean loss on its inputs."""
+    if hint in kept:
+        return list(kept).index(hint)
+    rows = [row for row, own in enumerate(calibration.hints or []) if own == hint]
+    return int(losses[rows][:, list(kept)].mean(0).argmin())
 
 
 def _chosen(losses: Tensor, predicted: Tensor, kept: list[int]) -> Tensor:

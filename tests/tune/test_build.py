@@ -8,8 +8,9 @@ from idp.bank.prompt import Prompt
 from idp.errors import TaskError
 from idp.observer import Silent
 from idp.select.registry import get_selector
-from idp.tune.build import build, objective_of, reduced
+from idp.tune.build import build, objective_of
 from idp.tune.config import BuildConfig
+from idp.tune.prune import reduced
 from idp.tune.sources import Data
 
 SMALL = {"steps": 4, "part_steps": 4, "parts": 3, "lengths": (3,), "sample": 20, "batch_size": 4, "lr": 0.05}

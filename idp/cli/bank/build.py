@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from idp.model.aliases import ModelSpec
     from idp.model.loaded import LanguageModel
     from idp.observer import Observer
-    from idp.tune.build import Built
+    from idp.tune.built import Built
     from idp.tune.folder import RunFolder
     from idp.tune.sources import Data
 
