@@ -67,6 +67,11 @@ class Example:
         """The question to `idp.run.score`."""
         return Request(self.context, self.continuations)
 
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What makes an input: its context, and of running text, whose context says nothing, the text."""
+        return (*self.context, *self.right) if self.is_text else self.context
+
     def with_options(self, continuations: tuple[tuple[int, ...], ...], answer: int) -> Example:
         """The same context with other options."""
         return replace(self, continuations=continuations, answer=answer)

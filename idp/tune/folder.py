@@ -52,7 +52,8 @@ class RunFolder:
         """Check whose the folder is."""
         self.path, self.config = path, config
         kept = path / _CONFIG
-        self._different = _differences(load_config(kept), config) if kept.exists() else []
+        begun = kept.exists() and (self.work.exists() or self.bank.exists())  # else it failed before it computed
+        self._different = _differences(load_config(kept), config) if begun else []
         if self._different and not overwrite:
             raise TaskError(
                 f"{path} is the folder of another run ({', '.join(self._different)}): give another --output, or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ from idp.tune.partition import clusters
 from idp.tune.plan import Plan
 
 __all__ = ["FEWEST_JUDGES", "JUDGES", "Parts", "PartsSettings", "Round", "Rounds"]
+
+_LOG = logging.getLogger(__name__)
 
 JUDGES = 3
 """Every third held-out example judges prompts while they are tuned; all of them fit selectors."""
@@ -174,6 +177,7 @@ class Rounds:
         held = assigned[len(self.tuning) :]
         judged = Round(counts, self._judged(prompts, held[::JUDGES]))
         self.observer.note(f"round {number}: {judged}")
+        _LOG.info("round %d: %s; sizes %s", number, judged, counts)
         earlier = before.history or [[] for _ in before.prompts]
         history = [[*earlier[part], one.curve] for part, one in zip(kept, tuned, strict=True)]
         own = assigned[: len(self.tuning)]

@@ -37,7 +37,7 @@ def split(examples: Sequence[Example], held_out: float = 0.25, seed: int = 0) ->
         raise TaskError(f"cannot hold {held_out:g} of the examples out; give a part between 0 and 1, such as 0.25.")
     parts: dict[tuple[int, ...], list[int]] = {}  # the places of examples that belong together
     for place, example in enumerate(examples):
-        parts.setdefault((*example.context, *example.right) if example.is_text else example.context, []).append(place)
+        parts.setdefault(example.key, []).append(place)
     if len(parts) < 2:
         raise TaskError(
             f"the data is too small to hold a part of it out: {len(examples)} examples with {len(parts)} different "

@@ -199,7 +199,7 @@ def choose_texts(
         raise TaskError(f"losses of shape {tuple(losses.shape)} are not ({len(examples)}, {len(store) + 1}).")
     losses = _means(losses, examples, firsts)  # (inputs, m + 1)
     parts = _parts_of(store, firsts, seed)  # (inputs,)
-    held_out = Calibration([_key(example) for example in firsts], losses).folds(2, seed) == 1  # (inputs,)
+    held_out = Calibration([example.key for example in firsts], losses).folds(2, seed) == 1  # (inputs,)
     candidates = helpful(losses[~held_out], parts[~held_out], level)
     chosen = complementary(losses, parts, held_out, count, candidates)
     _LOG.info("%d of %d prompts help, %d are chosen", len(candidates), len(store), len(chosen))
@@ -274,23 +274,18 @@ def _check_choice(losses: Tensor, held_out: Tensor, count: int) -> None:
         raise TaskError("prompts are chosen by some inputs and judged by at least two others; one side is missing.")
 
 
-def _key(example: Example) -> tuple[int, ...]:
-    """What makes an input: its context, and of running text, whose context says nothing, the text."""
-    return (*example.context, *example.right) if example.is_text else example.context
-
-
 def _firsts(examples: Sequence[Example]) -> list[Example]:
     """One example of each different input, in the order in which they first appear."""
     firsts: dict[tuple[int, ...], Example] = {}
     for example in examples:
-        firsts.setdefault(_key(example), example)
+        firsts.setdefault(example.key, example)
     return list(firsts.values())
 
 
 def _means(losses: Tensor, examples: Sequence[Example], firsts: Sequence[Example]) -> Tensor:
     """Mean losses of each input: `(N, m + 1)` to `(inputs, m + 1)`."""
-    numbers = {_key(example): number for number, example in enumerate(firsts)}
-    places = torch.tensor([numbers[_key(example)] for example in examples])  # (N,)
+    numbers = {example.key: number for number, example in enumerate(firsts)}
+    places = torch.tensor([numbers[example.key] for example in examples])  # (N,)
     sizes = torch.bincount(places)  # (inputs,)
     return losses.new_zeros(len(sizes), losses.shape[1]).index_add(0, places, losses) / sizes[:, None]
 

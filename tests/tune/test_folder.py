@@ -19,6 +19,7 @@ def test_keeps_the_config_and_is_claimed_by_the_same_again(tmp_path):
 def test_another_config_is_refused_unless_it_may_overwrite(tmp_path):
     RunFolder(tmp_path, BuildConfig(steps=5)).claim()
     (tmp_path / "bank").mkdir()
+    (tmp_path / "work").mkdir()
     with pytest.raises(TaskError, match="another run \\(steps, seed\\)"):
         RunFolder(tmp_path, BuildConfig(steps=6, seed=1))
     RunFolder(tmp_path, BuildConfig(steps=6), overwrite=True).claim()
@@ -43,6 +44,6 @@ def test_a_file_in_the_way_is_named(tmp_path):
         RunFolder(tmp_path / "run", BuildConfig())
 
 
-def test_a_run_that_never_began_claims_nothing(tmp_path):
-    RunFolder(tmp_path, BuildConfig(steps=5))
+def test_a_run_that_computed_nothing_keeps_nobody_out(tmp_path):
+    RunFolder(tmp_path, BuildConfig(steps=5)).claim()
     RunFolder(tmp_path, BuildConfig(steps=6)).claim()

@@ -46,7 +46,9 @@ def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: L
     assert "sums.jsonl (60)" in card
     assert "| static | 3 | frequent-3 |" in card
     assert Path("run/curves.csv").read_text().startswith("prompt,step,train,held_out\nstatic,0,,")
-    assert "static, step 4" in Path("run/log.txt").read_text()
+    log = Path("run/log.txt").read_text()
+    assert "static, step 4" in log
+    assert "oracle" in log
     assert load_config(Path("run/config.yaml")).part_steps == 4
     assert done("vector", "difference", "moved", "run/bank:static")
 
@@ -103,6 +105,7 @@ def test_what_makes_no_sense_is_said_in_a_line(
 
 def test_a_command_that_was_corrected_may_use_the_folder(refused: Run, done: Run, command: tuple[object, ...]) -> None:
     refused(*command, "--questions", "nowhere.jsonl")
+    refused(*command, "--init", "foo")
     done(*command, "--method", "static")
 
 
