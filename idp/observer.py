@@ -16,6 +16,9 @@ class Observer(Protocol):
     def advance(self, count: int) -> None:
         """``count`` more units of the stage are done."""
 
+    def losses(self, train: float, held_out: float) -> None:
+        """Where the tuning that is the stage stands: its last measured losses."""
+
     def note(self, message: str) -> None:
         """Something the user should know."""
 
@@ -27,6 +30,9 @@ class Silent:
         """Say nothing."""
 
     def advance(self, count: int) -> None:
+        """Say nothing."""
+
+    def losses(self, train: float, held_out: float) -> None:
         """Say nothing."""
 
     def note(self, message: str) -> None:

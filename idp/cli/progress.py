@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ class Lines:
     def advance(self, count: int) -> None:
         """Say nothing: a log is not an animation."""
 
+    def losses(self, train: float, held_out: float) -> None:
+        """Say nothing: who wants the curves finds them in a file."""
+
     def note(self, message: str) -> None:
         """Say it."""
         print(f"note: {message}", file=self._stream, flush=True)
@@ -64,6 +68,11 @@ class Bars:
         if task is not None and task.total is not None:
             self._progress.update(task.id, completed=min(task.completed + count, task.total))
 
+    def losses(self, train: float, held_out: float) -> None:
+        """Write them beside the bar."""
+        if self._current is not None:
+            self._progress.update(self._current.id, train=train, held_out=held_out)
+
     def note(self, message: str) -> None:
         """Print it above the bars."""
         self._progress.console.print(Text.assemble(("note: ", "yellow"), message))
@@ -84,6 +93,16 @@ class Count(ProgressColumn):
         """Draw it."""
         known = task.total is not None and task.total > 1
         return Text(f"{int(task.completed):,}/{int(task.total or 0):,}" if known else "", style="progress.percentage")
+
+
+class Losses(ProgressColumn):
+    """Training and held-out loss, where something is tuned; the first is not known before the first update."""
+
+    def render(self, task: Task) -> Text:
+        """Draw it."""
+        known = {name: task.fields.get(name, math.nan) for name in ("train", "held_out")}
+        words = (f"{name.replace('_', ' ')} {loss:.3f}" for name, loss in known.items() if not math.isnan(loss))
+        return Text(", ".join(words))
 
 
 class Time(ProgressColumn):
@@ -127,7 +146,14 @@ def progress(debug: bool = False) -> Iterator[Observer]:
         with undisturbed(lines.note, debug):
             yield lines
         return
-    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), BarColumn(), Count(), Time())
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        Count(),
+        Losses(),
+        Time(),
+    )
     with Progress(*columns, console=console) as bars:
         observer = Bars(bars)
         with undisturbed(observer.note, debug):

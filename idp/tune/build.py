@@ -200,6 +200,7 @@ class _Builder:
             init=config.init,
             checkpoint=self.folder / "mixture.safetensors",
             advance=self.observer.advance,
+            watch=self.observer.losses,
         )
         bank = mixture_bank(mixture, self.lm, self.judges)
         built = self.fitted(list(bank), [], {"mixture": [Point(*point[:3]) for point in mixture.curve]})
@@ -272,6 +273,7 @@ class _Builder:
             self.plan(config.steps, config.lr),
             checkpoint=self.folder / "static.safetensors",
             advance=self.observer.advance,
+            watch=self.observer.losses,
         )
         curves = {job.name: one.curve for job, one in zip(jobs, tuned, strict=True)}
         prompts = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -13,9 +14,14 @@ import yaml
 from idp.errors import TaskError, suggest
 from idp.files import read_yaml
 
-__all__ = ["METHODS", "BuildConfig", "load_config"]
+__all__ = ["METHODS", "PRESETS", "BuildConfig", "load_config"]
 
 METHODS = ("parts", "static", "smop", "texts")
+
+_PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets").glob("*.yaml"))}
+
+PRESETS = tuple(_PRESETS)
+"""The settings of papers, by name."""
 
 
 def _about(default: Any, text: str) -> Any:
@@ -138,15 +144,22 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def load_config(path: Path) -> BuildConfig:
+def load_config(path: str | os.PathLike[str]) -> BuildConfig:
     """Read a YAML file of some of the fields; dashes and underscores in keys are the same.
 
     Args:
-        path: the file.
+        path: the file, or one of `PRESETS`.
 
     Raises:
         TaskError: the file cannot be read, is no mapping, or has an unknown key or a value of the wrong type.
+
+    Example:
+        >>> load_config("prompt-tuning").optimizer
+        'adafactor'
     """
+    path = _PRESETS.get(str(path), path)
+    if not (Path(path).suffix or Path(path).exists()):
+        raise TaskError(f"{path} is neither a YAML file nor a preset. {suggest(str(path), PRESETS)}")
     values = read_yaml(path, TaskError)
     if not isinstance(values, dict):
         raise TaskError(f"{path} is not a config: it has to be a mapping such as `steps: 600`.")

@@ -80,7 +80,7 @@ def tune(
     *,
     checkpoint: Path | None = None,
     advance: Callable[[int], None] | None = None,
-    report: Callable[[str, Point], None] | None = None,
+    watch: Callable[[float, float], None] | None = None,
 ) -> list[Tuned]:
     """Tune soft prompts by gradient descent through the frozen model.
 
@@ -95,7 +95,7 @@ def tune(
         plan: steps, optimiser and schedule.
         checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
         advance: called with the number of updates of single prompts just done, `steps * len(jobs)` in all.
-        report: called with the name of a job and every new point of its curve.
+        watch: called with training and held-out loss, means over the prompts, whenever they were measured.
 
     Returns:
         The prompts and their curves, in the order of the jobs.
@@ -119,8 +119,8 @@ def tune(
         raise TaskError("there is no prompt to tune.")
     for job in jobs:
         _check(objective, job)
-    run = _Run(objective, jobs, plan, report or (lambda name, point: None))
-    drive(run, plan, checkpoint, advance, weight=len(jobs))
+    run = _Run(objective, jobs, plan)
+    drive(run, plan, checkpoint, advance, watch, weight=len(jobs))
     return [Tuned(course.best, course.curve) for course in run.courses]
 
 
@@ -138,10 +138,8 @@ class _Course:
 class _Run:
     """All prompts of a run."""
 
-    def __init__(
-        self, objective: Objective, jobs: Sequence[Job], plan: Plan, report: Callable[[str, Point], None]
-    ) -> None:
-        self.objective, self.jobs, self.plan, self.report = objective, jobs, plan, report
+    def __init__(self, objective: Objective, jobs: Sequence[Job], plan: Plan) -> None:
+        self.objective, self.jobs, self.plan = objective, jobs, plan
         self.step = 0
         starts = [job.init.detach().to("cpu", torch.float32, copy=True).contiguous() for job in jobs]
         self.courses = [_Course(start, start.clone()) for start in starts]
@@ -159,6 +157,12 @@ class _Run:
     def finished(self) -> bool:
         """Whether all prompts are done."""
         return not self.active
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Training and held-out loss when they were last measured, means over the prompts."""
+        last = [course.curve[-1] for course in self.courses]
+        return sum(point.train for point in last) / len(last), sum(point.held_out for point in last) / len(last)
 
     def update(self) -> None:
         """Do one step with every prompt that is not done."""
@@ -217,7 +221,6 @@ class _Run:
             since = len(course.curve) - 1 - min(range(len(course.curve)), key=lambda i: course.curve[i].held_out)
             course.done = 0 < self.plan.patience <= since
             _LOG.info("%s, step %d: training loss %.4f, held out %.4f", name, self.step, train, held_out)
-            self.report(name, course.curve[-1])
 
     @torch.no_grad()
     def held_out_losses(self, numbers: Sequence[int]) -> list[float]:
@@ -257,8 +260,6 @@ class _Run:
             kept = {name.removeprefix("state/"): value for name, value in own.items() if name.startswith("state/")}
             if kept:
                 self.optimizer.state[course.embedding] = kept
-            for point in course.curve:
-                self.report(self.jobs[number].name, point)
 
     def key(self) -> str:
         """A digest of everything the run depends on."""

@@ -27,7 +27,7 @@ from idp.tune.steps import diverged, drawn, drive, judges, no_gradient, optimize
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Mixture", "MixtureConfig", "MixturePoint", "paper_plan", "tune_mixture"]
+__all__ = ["Mixture", "MixtureConfig", "MixturePoint", "tune_mixture"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,25 +61,6 @@ class MixtureConfig:
         for name in ("noise", "balance"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise TaskError(f"a mixture cannot be tuned with {name} = {getattr(self, name)}; give 0 or more.")
-
-
-def paper_plan(steps: int, *, batch_size: int = 32, seed: int = 0) -> Plan:
-    """The optimiser and schedule of the SMoP paper: Adafactor at 0.5, 6 % warm-up, then a line to zero.
-
-    Example:
-        >>> paper_plan(100).rate(5)
-        0.5
-    """
-    return Plan(
-        steps,
-        lr=0.5,
-        batch_size=batch_size,
-        optimizer="adafactor",
-        schedule="linear",
-        warmup=0.06,
-        weight_decay=1e-5,
-        seed=seed,
-    )
 
 
 class MixturePoint(NamedTuple):
@@ -142,6 +123,7 @@ def tune_mixture(
     init: Tensor | str = "frequent",
     checkpoint: Path | None = None,
     advance: Callable[[int], None] | None = None,
+    watch: Callable[[float, float], None] | None = None,
 ) -> Mixture:
     """Tune `k` prompts and a linear router side by side through the frozen model.
 
@@ -156,12 +138,13 @@ def tune_mixture(
         config: the shape of the mixture.
         examples: what to tune on; each is used once before any is used again.
         held_out: what the best state is chosen by; none of `examples`.
-        plan: steps, optimiser and schedule, prompts and router alike; `paper_plan` is the authors'. `clip` bounds the
+        plan: steps, optimiser and schedule, prompts and router alike. `clip` bounds the
             norm of all gradients together.
         init: where the prompts start: `(k, l, d)`, or `(l, d)` for all of them; or what `initial` understands, drawn
             anew for each prompt.
         checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
         advance: called with the number of updates just done, `steps` in all.
+        watch: called with training and held-out loss whenever they were measured.
 
     Returns:
         The mixture; `idp.tune.mixture_bank` makes a bank of it.
@@ -176,7 +159,7 @@ def tune_mixture(
     Source: SMoP, EMNLP 2023 (Choi et al.), and its repository.
 
     Example:
-        >>> mixture = tune_mixture(Objective(lm), MixtureConfig(), tuning, held_out, paper_plan(600))  # doctest: +SKIP
+        >>> mixture = tune_mixture(Objective(lm), MixtureConfig(), tuning, held_out, Plan(600))  # doctest: +SKIP
         >>> mixture.best.counts  # doctest: +SKIP
         (61, 80, 75, 40)
     """
@@ -184,7 +167,7 @@ def tune_mixture(
         raise TaskError("a mixture needs examples to be tuned on and others that are held out; one list is empty.")
     starts = _starts(objective.lm, config, examples, init, plan.seed)  # (k, l, d)
     run = _Run(objective, config, examples, held_out, plan, starts)
-    drive(run, plan, checkpoint, advance)
+    drive(run, plan, checkpoint, advance, watch)
     return Mixture(*run.best, run.curve, starts)
 
 
@@ -215,7 +198,7 @@ class _Run:
         self.optimizer = make_optimizer(plan, [self.table, self.router])
         self.best = self.copies()
         self.curve: list[MixturePoint] = []
-        self.losses: list[float] = []  # of the batches since the last point
+        self.batch_losses: list[float] = []  # since the last point
         self.step = 0
 
     @property
@@ -233,6 +216,11 @@ class _Run:
         losses = [point.held_out for point in self.curve]
         return bool(losses) and 0 < self.plan.patience <= len(losses) - 1 - losses.index(min(losses))
 
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Training and held-out loss when they were last measured."""
+        return self.curve[-1].train, self.curve[-1].held_out
+
     def update(self) -> None:
         """Do one step."""
         examples = [self.examples[number] for number in drawn(len(self.examples), self.plan, self.step)]
@@ -248,7 +236,7 @@ class _Run:
             group["lr"] = self.plan.rate(self.step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.losses.append(loss)
+        self.batch_losses.append(loss)
         self.step += 1
 
     def route(self, examples: Sequence[Example], noisy: bool = False) -> Routing:
@@ -294,10 +282,10 @@ class _Run:
             raise diverged("the mixture", self.step, self.plan)
         if all(held_out < point.held_out for point in self.curve):
             self.best = self.copies()
-        train = sum(self.losses) / len(self.losses) if self.losses else math.nan
+        train = sum(self.batch_losses) / len(self.batch_losses) if self.batch_losses else math.nan
         counts = tuple(torch.bincount(routing.chosen, minlength=len(self.starts)).tolist())
         self.curve.append(MixturePoint(self.step, train, held_out, counts))
-        self.losses.clear()
+        self.batch_losses.clear()
         _LOG.info("step %d: training loss %.4f, held out %.4f, routed %s", self.step, train, held_out, counts)
 
     def state(self) -> dict[str, Tensor]:
@@ -305,7 +293,7 @@ class _Run:
         points = torch.tensor([point[:3] for point in self.curve], dtype=torch.float64)  # (points, 3)
         tensors = {"step": torch.tensor(self.step), "table": self.table, "router": self.router, "points": points}
         tensors["counts"] = torch.tensor([point.counts for point in self.curve])  # (points, k)
-        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        tensors["losses"] = torch.tensor(self.batch_losses, dtype=torch.float64)
         tensors["best/embeddings"], tensors["best/router"] = self.best
         for name, parameter in (("table", self.table), ("router", self.router)):
             kept = optimizer_tensors(self.optimizer, parameter)
@@ -316,7 +304,7 @@ class _Run:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from a state."""
         self.step = int(tensors["step"])
-        self.losses = tensors["losses"].tolist()
+        self.batch_losses = tensors["losses"].tolist()
         self.best = tensors["best/embeddings"], tensors["best/router"]
         pairs = zip(tensors["points"].tolist(), tensors["counts"].tolist(), strict=True)
         self.curve = [MixturePoint(int(at), train, held_out, tuple(n)) for (at, train, held_out), n in pairs]

@@ -169,7 +169,8 @@ class Rounds:
         plan = replace(self.plan, steps=self.plan.steps // self.settings.rounds)
         self.observer.stage(f"round {number}: {len(jobs)} prompts side by side", len(jobs) * plan.steps)
         path = self.folder / f"round-{number}.safetensors"
-        tuned = tune(self.source.objective, jobs, plan, checkpoint=path, advance=self.observer.advance)
+        told = self.observer
+        tuned = tune(self.source.objective, jobs, plan, checkpoint=path, advance=told.advance, watch=told.losses)
         counts = tuple(len(job.examples) for job in jobs)
         curves = {f"round-{number}/{job.name}": one.curve for job, one in zip(jobs, tuned, strict=True)}
         prompts = [one.embedding for one in tuned]

@@ -41,6 +41,10 @@ class Run(Protocol):
     def finished(self) -> bool:
         """Whether no further step would change the result."""
 
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Training and held-out loss when they were last measured."""
+
     def update(self) -> None:
         """Do one step."""
 
@@ -58,7 +62,12 @@ class Run(Protocol):
 
 
 def drive(
-    run: Run, plan: Plan, checkpoint: Path | None = None, advance: Callable[[int], None] | None = None, weight: int = 1
+    run: Run,
+    plan: Plan,
+    checkpoint: Path | None = None,
+    advance: Callable[[int], None] | None = None,
+    watch: Callable[[float, float], None] | None = None,
+    weight: int = 1,
 ) -> None:
     """Take a run to its end, from a checkpoint where there is one.
 
@@ -67,23 +76,26 @@ def drive(
         plan: how many steps.
         checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
         advance: called with what was just done, `plan.steps * weight` in all.
+        watch: called with training and held-out loss whenever they were measured.
         weight: what a step counts.
 
     Raises:
         OutputError: the checkpoint cannot be written.
     """
-    advance = advance or (lambda count: None)
+    advance, watch = advance or (lambda count: None), watch or (lambda train, held_out: None)
     key = run.key() if checkpoint else ""
     if checkpoint and (kept := load_tensors(checkpoint, key)) is not None:
         run.restore(kept)
     advance(run.step * weight)
     if not run.step:
         run.measure()
+    watch(*run.losses)
     interval = max(1, -(-plan.steps // POINTS))
     while run.step < plan.steps and not run.finished:
         run.update()
         if run.step % interval == 0 or run.step == plan.steps:
             run.measure()
+            watch(*run.losses)
         if checkpoint and (run.step % SAVE_EVERY == 0 or run.step == plan.steps or run.finished):
             save_tensors(checkpoint, run.state(), key)
         advance(weight)

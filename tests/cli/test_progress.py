@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 
 import pytest
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from idp.cli.progress import Bars, Count, Lines, Time, clock, progress
+from idp.cli.progress import Bars, Count, Lines, Losses, Time, clock, progress
 
 
 @pytest.fixture
 def bars() -> Bars:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    return Bars(Progress(TextColumn("{task.description}"), BarColumn(), Count(), Time(), console=console))
+    return Bars(Progress(TextColumn("{task.description}"), BarColumn(), Count(), Losses(), Time(), console=console))
 
 
 def drawn(bars: Bars) -> str:
@@ -75,6 +76,19 @@ def test_a_stage_never_passes_its_end(bars: Bars) -> None:
     assert "2/3" in drawn(bars)
     bars.advance(100)
     assert "3/3" in drawn(bars)
+
+
+def test_losses_stand_beside_the_bar_once_they_are_known(bars: Bars) -> None:
+    bars.losses(1.0, 2.0)  # before any stage
+    bars.stage("static", 3)
+    assert "held out" not in drawn(bars)
+    bars.losses(math.nan, 2.5)
+    assert "held out 2.500" in drawn(bars)
+    assert "train" not in drawn(bars)
+    bars.losses(2.25, 2.375)
+    assert "train 2.250, held out 2.375" in drawn(bars)
+    bars.stage("losses under every prompt", 3)
+    assert drawn(bars).count("held out") == 1
 
 
 def test_a_new_stage_finishes_the_one_before(bars: Bars) -> None:

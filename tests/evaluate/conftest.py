@@ -54,6 +54,9 @@ class Watcher:
     def advance(self, count: int) -> None:
         self.stages[-1][2] += count
 
+    def losses(self, train: float, held_out: float) -> None:
+        pass
+
     def note(self, message: str) -> None:
         self.notes.append(message)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idp.errors import TaskError
-from idp.tune.config import BuildConfig, load_config
+from idp.tune.config import PRESETS, BuildConfig, load_config
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -60,6 +60,27 @@ def test_a_missing_file_and_another_encoding_are_named(tmp_path):
     for name in ("c.yaml", "nowhere.yaml"):
         with pytest.raises(TaskError, match=name):
             load_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_configs(name):
+    assert load_config(name) != BuildConfig()
+
+
+def test_presets_are_what_the_papers_say():
+    soft, mixture = load_config("compress-then-prompt"), load_config("smop")
+    assert (soft.objective, soft.steps, soft.lr, soft.schedule) == ("next-token", 30_000, 1e-3, "linear")
+    assert (mixture.method, mixture.parts, mixture.lengths, mixture.optimizer) == ("smop", 4, (5,), "adafactor")
+
+
+def test_near_misses_of_presets_are_named():
+    with pytest.raises(TaskError, match="Did you mean 'smop'"):
+        load_config("smopp")
+
+
+def test_a_file_without_suffix_is_a_file(tmp_path):
+    (tmp_path / "mine").write_text("steps: 3")
+    assert load_config(tmp_path / "mine").steps == 3
 
 
 def test_a_config_needs_nothing_heavy():

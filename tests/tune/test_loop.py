@@ -159,10 +159,11 @@ def test_progress_and_curves_are_told(three):
         jobs,
         Plan(steps=3, batch_size=2),
         advance=counts.append,
-        report=lambda *pair: points.append(pair),
+        watch=lambda *pair: points.append(pair),
     )
     assert sum(counts) == 9
-    assert [point for name, point in points if name == "p1"] == tuned[1].curve
+    assert len(points) == len(tuned[0].curve)
+    assert points[-1] == pytest.approx([sum(one.curve[-1][place] for one in tuned) / 3 for place in (1, 2)])
 
 
 def test_a_finished_run_is_read_and_not_repeated(setting, tmp_path, monkeypatch):

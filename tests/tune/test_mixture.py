@@ -11,13 +11,13 @@ from idp.select.smop import route
 from idp.tune import mixture, steps
 from idp.tune.initial import frequent_rows, initial
 from idp.tune.loop import Job, tune
-from idp.tune.mixture import MixtureConfig, paper_plan, tune_mixture
+from idp.tune.mixture import MixtureConfig, tune_mixture
 from idp.tune.objective import Objective
 from idp.tune.plan import Plan
 
 CONFIG = MixtureConfig(num_prompts=3, length=2)
 ADAMW = Plan(steps=8, lr=0.02, batch_size=5, seed=3)
-ADAFACTOR = paper_plan(8, batch_size=5, seed=3)
+ADAFACTOR = Plan(8, lr=0.5, batch_size=5, optimizer="adafactor", schedule="linear", warmup=0.06, seed=3)
 
 
 @pytest.fixture

@@ -20,6 +20,10 @@ class Counting:
     def finished(self):
         return self.step >= self.stop
 
+    @property
+    def losses(self):
+        return 0.0, float(self.points[-1])
+
     def update(self):
         self.step += 1
 
@@ -38,14 +42,15 @@ class Counting:
 
 @given(steps_=st.integers(0, 200))
 def test_a_run_is_measured_before_the_first_update_and_after_the_last(steps_):
-    run, done = Counting(), []
-    drive(run, Plan(steps_), advance=done.append, weight=3)
+    run, done, watched = Counting(), [], []
+    drive(run, Plan(steps_), advance=done.append, watch=lambda _, held_out: watched.append(held_out), weight=3)
     assert run.step == steps_
     assert run.points[0] == 0
     assert run.points[-1] == steps_
     assert run.points == sorted(set(run.points))
     assert len(run.points) <= 11
     assert sum(done) == 3 * steps_
+    assert watched == run.points
 
 
 def test_a_run_that_is_finished_early_counts_as_done(tmp_path):

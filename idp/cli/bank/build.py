@@ -16,7 +16,7 @@ from idp.cli.errors import RESUMABLE, guarded
 from idp.cli.options import Debug, Json
 from idp.cli.quiet import hush
 from idp.files import file_name
-from idp.tune.config import BuildConfig, load_config
+from idp.tune.config import PRESETS, BuildConfig, load_config
 
 if TYPE_CHECKING:
     from idp.model.aliases import ModelSpec
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from idp.tune.folder import RunFolder
     from idp.tune.sources import Data
 
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file of flags; flags given beside it win.")]
+Config = Annotated[
+    str | None,
+    typer.Option("--config", help=f"YAML file of flags, or {', '.join(PRESETS)}; flags given beside it win."),
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "--output-dir", "-o", help="Folder of the run. Default: idp-banks/<model>."),
