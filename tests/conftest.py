@@ -236,3 +236,28 @@ def _take_five_steps(model: PeftModel) -> None:
         model(input_ids=texts, attention_mask=torch.ones_like(texts), labels=texts).loss.backward()
         optimiser.step()
         optimiser.zero_grad()
+
+
+class Watcher:
+    """An observer that remembers what it was told: stages as `[name, total, advanced]`, and notes."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, total: int | None) -> None:
+        self.stages.append([name, total, 0])
+
+    def advance(self, count: int) -> None:
+        self.stages[-1][2] += count
+
+    def losses(self, train: float, held_out: float) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+@pytest.fixture(scope="session")
+def watcher() -> type[Watcher]:
+    return Watcher

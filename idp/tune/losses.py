@@ -97,5 +97,4 @@ def _loss(example: Example, scored: Scored) -> float:
     likelihoods = torch.tensor([option.loglikelihood for option in scored.scores], dtype=torch.float64)  # (options,)
     if len(likelihoods) > 1:
         return 1 - float(likelihoods.softmax(0)[example.answer])
-    is_running_text = len(example.context) == 1
-    return 1 - math.exp(float(likelihoods[0]) / (len(example.right) if is_running_text else 1))
+    return 1 - math.exp(float(likelihoods[0]) / (len(example.right) if example.is_text else 1))

@@ -178,7 +178,7 @@ class Rounds:
         held = assigned[len(self.tuning) :]
         judged = Round(counts, self._judged(prompts, held[::JUDGES]))
         self.observer.note(f"round {number}: {judged}")
-        _LOG.info("round %d: %s; sizes %s", number, judged, counts)
+        _LOG.info("round %d: sizes %s", number, counts)
         earlier = before.history or [[] for _ in before.prompts]
         history = [[*earlier[part], one.curve] for part, one in zip(kept, tuned, strict=True)]
         own = assigned[: len(self.tuning)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idp.errors import TaskError
+from idp.observer import Observer
 from idp.tune.config import BuildConfig
 from idp.tune.corpus import pack, read_documents
 from idp.tune.examples import Example, fitting
@@ -54,7 +55,9 @@ class Gathered:
     counts: dict[str, int]
 
 
-def gather(lm: LanguageModel, config: BuildConfig, dense: Callable[[], LanguageModel | None]) -> Gathered:
+def gather(
+    lm: LanguageModel, config: BuildConfig, dense: Callable[[], LanguageModel | None], observer: Observer
+) -> Gathered:
     """Read the running text and the questions that a config names.
 
     Questions without an answer get the teacher's.
@@ -63,6 +66,7 @@ def gather(lm: LanguageModel, config: BuildConfig, dense: Callable[[], LanguageM
         lm: the model whose tokenizer is used.
         config: `text`, `questions`, `template`, `row_tokens` and `limit` of it.
         dense: gives the dense model, if there is one; it is asked for only where answers are missing.
+        observer: is told how far its answers are.
 
     Raises:
         TaskError: a source that is missing, empty, in another encoding or of another form, or unlabelled questions
@@ -75,20 +79,25 @@ def gather(lm: LanguageModel, config: BuildConfig, dense: Callable[[], LanguageM
         counts[Path(source).name] += len(rows)
         examples += rows
     for source in config.questions:
-        found = _questions(lm, Path(source), config, dense)
+        found = _questions(lm, Path(source), config, dense, observer)
         counts[Path(source).name] += len(found)
         examples += found
     return Gathered(examples, dict(counts))
 
 
 def _questions(
-    lm: LanguageModel, path: Path, config: BuildConfig, dense: Callable[[], LanguageModel | None]
+    lm: LanguageModel,
+    path: Path,
+    config: BuildConfig,
+    dense: Callable[[], LanguageModel | None],
+    observer: Observer,
 ) -> list[Example]:
     questions = read_questions(path, template=config.template)[: config.limit or None]
-    if any(question.answer is None for question in questions):
+    if unanswered := sum(question.answer is None for question in questions):
         if (teacher := dense()) is None:
             raise TaskError(f"{path} has questions without answers; name the dense model, which can give them.")
-        questions = label(teacher, questions)
+        observer.stage(f"asking {teacher.name} about {path.name}", unanswered)
+        questions = label(teacher, questions, advance=observer.advance)
     return encode_questions(lm, questions)
 
 

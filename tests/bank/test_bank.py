@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from idp.bank import Fingerprint, Prompt, PromptBank, SelectorState
+from idp.bank.vectors import PromptVector
 from idp.errors import BankError, OutputError
 from idp.files import sha256_of
 
@@ -127,6 +128,12 @@ def test_foreign_model_is_refused_and_both_are_named(bank: PromptBank) -> None:
     assert MODEL.describe() in message
     assert other.describe() in message
     assert "architecture LlamaForCausalLM against OPTForCausalLM" in message
+
+
+def test_a_vector_is_no_prompt() -> None:
+    bank = PromptBank([PromptVector("shift", torch.ones(2, 4)).to_prompt()], fingerprint=MODEL)
+    with pytest.raises(BankError, match="'shift' is a vector.*idp bank vector apply"):
+        bank.require(MODEL)
 
 
 def test_mismatch_can_be_allowed(bank: PromptBank, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from idp.bank import peft as adapters
 from idp.bank.fingerprint import Fingerprint
 from idp.bank.peft import adapter_folders, load_peft, save_peft, save_peft_bank
 from idp.bank.prompt import Prompt
+from idp.bank.vectors import PromptVector
 from idp.errors import BankError, MissingExtraError, OutputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ def test_what_peft_trained_and_saved_is_read(
     assert noted.pop("peft_version")
     noted.pop("base_model_name_or_path", None)  # the tiny model has no name
     assert noted == {"source": "task", "peft_type": kind, "num_virtual_tokens": 5, "task_type": "CAUSAL_LM"}
+
+
+def test_a_vector_does_not_become_an_adapter(tmp_path: Path) -> None:
+    shift = PromptVector("shift", torch.ones(2, 8)).to_prompt()
+    with pytest.raises(BankError, match="'shift' is a vector"):
+        save_peft(shift, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_prefix_tuning_is_refused_by_what_it_is(trained_by_peft: Any, tiny_lm: Any, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
@@ -39,31 +39,6 @@ class Spy(Selector):
 @pytest.fixture
 def spy() -> type[Spy]:
     return Spy
-
-
-class Watcher:
-    """An observer that remembers what it was told: stages as `[name, total, advanced]`, and notes."""
-
-    def __init__(self) -> None:
-        self.stages: list[list[Any]] = []
-        self.notes: list[str] = []
-
-    def stage(self, name: str, total: int | None) -> None:
-        self.stages.append([name, total, 0])
-
-    def advance(self, count: int) -> None:
-        self.stages[-1][2] += count
-
-    def losses(self, train: float, held_out: float) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
-@pytest.fixture(scope="session")
-def watcher() -> type[Watcher]:
-    return Watcher
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from idp.errors import TaskError
+from idp.observer import Silent
 from idp.tune.config import BuildConfig
 from idp.tune.sources import Gathered, gather, prepare, text_of
 
@@ -22,28 +23,32 @@ def folder(tmp_path):
 
 def test_text_and_questions_are_put_together(tiny_lm, folder):
     config = BuildConfig(text=(str(folder / "river.txt"),), questions=(str(folder / "sums.jsonl"),), row_tokens=20)
-    found = gather(tiny_lm(), config, lambda: None)
+    found = gather(tiny_lm(), config, lambda: None, Silent())
     assert found.counts["sums.jsonl"] == 12
     assert found.counts["river.txt"] == sum(example.is_text for example in found.examples) > 3
 
 
 def test_a_limit_holds_for_each_source(tiny_lm, folder):
     names = (str(folder / "river.txt"),), (str(folder / "sums.jsonl"),)
-    found = gather(tiny_lm(), BuildConfig(text=names[0], questions=names[1], row_tokens=20, limit=3), lambda: None)
+    found = gather(
+        tiny_lm(), BuildConfig(text=names[0], questions=names[1], row_tokens=20, limit=3), lambda: None, Silent()
+    )
     assert found.counts == {"river.txt": 3, "sums.jsonl": 3}
 
 
-def test_the_teacher_answers_what_is_unlabelled(tiny_lm, folder):
+def test_the_teacher_answers_what_is_unlabelled(tiny_lm, folder, watcher):
     config = BuildConfig(questions=(str(folder / "open.jsonl"),))
     with pytest.raises(TaskError, match="without answers"):
-        gather(tiny_lm(), config, lambda: None)
-    found = gather(tiny_lm(), config, lambda: tiny_lm(seed=1))
+        gather(tiny_lm(), config, lambda: None, Silent())
+    told = watcher()
+    found = gather(tiny_lm(), config, lambda: tiny_lm(seed=1), told)
     assert all(example.right for example in found.examples)
+    assert [stage[1:] for stage in told.stages] == [[4, 4]]
 
 
 def test_a_part_is_held_out_and_everything_counted(tiny_lm, folder):
     config = BuildConfig(questions=(str(folder / "sums.jsonl"),))
-    data = prepare(tiny_lm(), gather(tiny_lm(), config, lambda: None), config)
+    data = prepare(tiny_lm(), gather(tiny_lm(), config, lambda: None, Silent()), config)
     assert (len(data.tuning), len(data.held_out)) == (9, 3)
     assert not {e.context for e in data.tuning} & {e.context for e in data.held_out}
     assert data.about == {"sources": {"sums.jsonl": 12}, "tuning": 9, "held_out": 3}
@@ -51,7 +56,7 @@ def test_a_part_is_held_out_and_everything_counted(tiny_lm, folder):
 
 def test_what_is_evaluated_on_is_left_out_and_reported(tiny_lm, folder):
     config = BuildConfig(questions=(str(folder / "sums.jsonl"),))
-    found = gather(tiny_lm(), config, lambda: None)
+    found = gather(tiny_lm(), config, lambda: None, Silent())
     items = ["question what is 3 and 3 answer 6", "Question: What is 4 and 4?\nAnswer: 9"]
     notes = []
     data = prepare(tiny_lm(), found, config, items, notes.append)
@@ -63,7 +68,7 @@ def test_what_is_evaluated_on_is_left_out_and_reported(tiny_lm, folder):
 
 def test_nothing_left_is_an_error(tiny_lm, folder):
     config = BuildConfig(questions=(str(folder / "sums.jsonl"),))
-    found = gather(tiny_lm(), config, lambda: None)
+    found = gather(tiny_lm(), config, lambda: None, Silent())
     with pytest.raises(TaskError, match="every tuning item"):
         prepare(tiny_lm(), found, config, [text_of(tiny_lm(), example) for example in found.examples])
     with pytest.raises(TaskError, match="nothing to tune on"):

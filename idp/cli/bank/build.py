@@ -84,9 +84,11 @@ def build_command(
     """
     hush(debug)
     settings = (load_config(config) if config else BuildConfig()).changed(flags)
-    folder, built = _build(settings, output or default_output(settings.model), overwrite, debug)
-    told = {"bank": str(folder.bank), "prompts": len(built.bank), "held_out_loss": built.means()}
-    typer.echo(jsonlib.dumps(told, indent=2)) if json else _print(folder, built)
+    folder, built, seconds = _build(settings, output or default_output(settings.model), overwrite, debug)
+    if json:
+        typer.echo(jsonlib.dumps(_told(folder, built, seconds), indent=2))
+    else:
+        _print(folder, built, sum(seconds.values()))
 
 
 def default_output(model: str) -> Path:
@@ -99,11 +101,15 @@ def default_output(model: str) -> Path:
     return Path("idp-banks") / file_name(model)
 
 
-def _build(config: BuildConfig, output: Path, overwrite: bool, debug: bool) -> tuple[RunFolder, Built]:
-    """Load, gather, build and write, with progress on stderr."""
+def _build(
+    config: BuildConfig, output: Path, overwrite: bool, debug: bool
+) -> tuple[RunFolder, Built, dict[str, float]]:
+    """Load, gather, build and write, with progress on stderr; what each stage took is told too."""
     from idp.cli.progress import progress
+    from idp.tune.stages import Stages
 
-    with progress(debug) as observer:
+    with progress(debug) as told:
+        observer = Stages(told)
         observer.stage("starting", None)
         from idp.model.aliases import resolve
         from idp.model.load import load
@@ -121,7 +127,8 @@ def _build(config: BuildConfig, output: Path, overwrite: bool, debug: bool) -> t
             folder.claim()
             built = build(lm, data, config, folder.work, observer, teacher)
             folder.finish(built, lm, teacher)
-    return folder, built
+            observer.finish()
+    return folder, built, observer.seconds
 
 
 def _dense(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
@@ -157,7 +164,7 @@ def _data(
         if config.check:
             raise TaskError("facts of the reference world are apart from its tasks already: leave --check out.")
         return atlas_data(lm, config.limit or config.atlas, config.seed)
-    found = gather(lm, config, dense)
+    found = gather(lm, config, dense, observer)
     if config.tasks:
         items = training_items(lm, config.tasks, config.limit, config.seed)
         found = Gathered([*found.examples, *items.examples], found.counts | items.counts)
@@ -165,14 +172,28 @@ def _data(
     return prepare(lm, found, config, evaluation_texts(checked), observer.note)
 
 
-def _print(folder: RunFolder, built: Built) -> None:
+def _told(folder: RunFolder, built: Built, seconds: dict[str, float]) -> dict[str, Any]:
+    """What `--json` prints."""
+    from idp.tune.stages import peak_memory
+
+    return {
+        "bank": str(folder.bank),
+        "prompts": len(built.bank),
+        "held_out_loss": built.means(),
+        "seconds": {name: round(took, 1) for name, took in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def _print(folder: RunFolder, built: Built, seconds: float) -> None:
     """The prompts and what they cost."""
     from rich.console import Console
 
+    from idp.cli.progress import clock
     from idp.cli.tables import grid
 
     rows = [[name, f"{mean:.3f}"] for name, mean in built.means().items()]
     Console().print(grid(["held-out examples, prompt chosen by", "loss"], rows), "")
-    typer.echo(f"Bank:   {folder.bank} ({len(built.bank)} prompts)")
+    typer.echo(f"Bank:   {folder.bank} ({len(built.bank)} prompts, {clock(seconds)})")
     if built.curves:
         typer.echo(f"Curves: {folder.path / 'curves.csv'}")

@@ -49,6 +49,7 @@ def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: L
     log = Path("run/log.txt").read_text()
     assert "static, step 4" in log
     assert "oracle" in log
+    assert "static prompt: " in log
     assert load_config(Path("run/config.yaml")).part_steps == 4
     assert done("vector", "difference", "moved", "run/bank:static")
 
@@ -56,6 +57,8 @@ def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: L
 def test_json_and_a_config_equal_to_the_flags(done: Run, command: tuple[object, ...]) -> None:
     first = json.loads(done(*command, "--json"))
     assert first["bank"] == str(Path("run") / "bank")
+    assert {"static prompt", "losses under every prompt"} <= set(first["seconds"])
+    assert first["peak_memory_bytes"] is None or first["peak_memory_bytes"] > 2**20
     done("build", "--config", "run/config.yaml", "-o", "again")
     same = [{path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in ("run", "again")]
     assert same[0] == same[1]
