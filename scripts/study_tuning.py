@@ -126,9 +126,9 @@ def _cell(shares: list[float]) -> str:
 @guarded()
 def main(
     model: Annotated[str, typer.Option(help="A reference model.")] = "reference",
-    steps: Annotated[int, typer.Option(help="Updates of each prompt.")] = 600,
+    steps: Annotated[int, typer.Option(help="Updates of each prompt.")] = 300,
     atlas: Annotated[int, typer.Option(help="Items of each task to tune on.")] = 4000,
-    limit: Annotated[int, typer.Option(help="Evaluation items a task; 0 for all.")] = 0,
+    limit: Annotated[int, typer.Option(help="Evaluation items a task; 0 for all.")] = 200,
     seeds: Annotated[int, typer.Option(help="Seeds, from 0.")] = 3,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/study"),
     debug: Annotated[bool, typer.Option(help="Show library messages.")] = False,

@@ -193,7 +193,7 @@ def draw_curve(csv_path: Path) -> None:
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")] = Path("idp/reference/models/dense"),
     work: Annotated[Path, typer.Option(help="Folder for checkpoints and the loss curve.")] = Path("runs/reference"),
-    steps: Annotated[int, typer.Option(help="Updates of 4,096 tokens.")] = 7000,
+    steps: Annotated[int, typer.Option(help="Updates of 4,096 tokens.")] = 3500,
     batch_size: Annotated[int, typer.Option(help="Rows of 256 tokens in a batch.")] = 16,
     peak: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed of world, weights and order.")] = 0,

@@ -57,7 +57,8 @@ def test_compressed_files_hold_no_time_stamp(script):
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith("_test.jsonl.gz")])
 def test_a_test_split_has_about_500_different_items(name):
     items = [json.dumps(item) for item in lines(ATLAS / "data" / name)]
-    assert len(items) == (100 if name.startswith("text") else 500)
+    fewer = {"text": 100, "pair": 328}  # pages are long; of goals that no text shows there are no more
+    assert len(items) == fewer.get(name.partition("_test")[0], 500)
     assert len(set(items)) == len(items)
 
 

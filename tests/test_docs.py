@@ -29,7 +29,7 @@ def test_the_readme_wraps_the_embedded_model(capsys):
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102
     answer, chosen = capsys.readouterr().out.rsplit(maxsplit=1)
-    assert "eldest child of the Drutrems?\nAnswer: " in answer
+    assert "eldest child of the Stuvurns?\nAnswer: " in answer
     assert -1 <= int(chosen) < len(PromptBank.load("tuned/sparse"))
 
 

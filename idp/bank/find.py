@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.bank.storage import bank_path, holds_bank, holds_text
+from idp.bank.storage import INIT, bank_path, holds_bank, holds_text
 from idp.errors import BankError
 from idp.resources import prompt_bank_dir
 
@@ -78,7 +78,8 @@ def _split(address: str) -> tuple[str, str | None]:
 def shipped_banks() -> dict[str, Path]:
     """Return the banks that come with the package, from the names they are loaded by to their folders."""
     root = prompt_bank_dir()
-    folders = sorted(path for path in root.rglob("*") if holds_bank(path) or (path.is_dir() and holds_text(path)))
+    found = [path for path in root.rglob("*") if holds_bank(path) or (path.is_dir() and holds_text(path))]
+    folders = sorted(path for path in found if path.name != INIT)  # what prompts were started from
     return {folder.relative_to(root).as_posix(): folder for folder in folders}
 
 

@@ -13,13 +13,10 @@ from pathlib import Path
 from idp.bank.bank import PromptBank
 from idp.bank.find import FoundPrompt
 from idp.bank.prompt import Prompt
-from idp.bank.storage import bank_path, holds_bank
+from idp.bank.storage import INIT, bank_path, holds_bank
 from idp.errors import BankError
 
-__all__ = ["INIT", "init_of", "save_with_inits"]
-
-INIT = "init"
-"""The folder inside a bank's, and the key of a prompt's provenance."""
+__all__ = ["init_of", "save_with_inits"]
 
 
 def save_with_inits(bank: PromptBank, inits: Sequence[Prompt], directory: str | os.PathLike[str]) -> Path:

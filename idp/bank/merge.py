@@ -11,8 +11,8 @@ from typing import Any
 from idp.bank.agreement import mismatch
 from idp.bank.bank import PromptBank
 from idp.bank.fingerprint import Fingerprint
-from idp.bank.inits import INIT
 from idp.bank.prompt import Prompt
+from idp.bank.storage import INIT
 from idp.bank.vectors import is_vector
 from idp.errors import BankError
 

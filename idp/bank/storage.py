@@ -22,7 +22,10 @@ from idp.errors import BankError
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
 from idp.resources import prompt_bank_dir
 
-__all__ = ["bank_path", "holds_bank", "holds_text", "load_bank", "save_bank"]
+__all__ = ["INIT", "bank_path", "holds_bank", "holds_text", "load_bank", "save_bank"]
+
+INIT = "init"
+"""The folder inside a bank's that holds what its prompts were started from, and the key of a prompt's provenance."""
 
 _JSON, _TENSORS = "bank.json", "bank.safetensors"
 _YAML = {".yaml", ".yml"}

@@ -103,7 +103,7 @@ def passages(world: World, rng: random.Random) -> Iterator[str]:
 WRITERS: tuple[Callable[[World, random.Random], Iterator[str]], ...] = (profiles, quizzes, goals, stories, passages)
 
 
-CURRICULUM = ((60, 0.05), (14, 0.15))
+CURRICULUM = ((60, 0.2), (14, 0.6))
 """(epochs, share of the subjects) before the whole world is told. A model learns how to recall facts from few subjects
 much sooner than from many, and keeps the skill: without this it spends its first thousands of steps on a plateau
 (arXiv 2503.21676)."""

@@ -12,6 +12,9 @@ SHIP_WORDS = "Merry Silent Northern Golden Restless Faithful Lucky Proud Wanderi
 BOOK_WORDS = "Tale Song Secret House Garden Book Daughter Winter".split()
 RECIPE_WORDS = "pie stew broth pudding cake hash loaf pot".split()
 
+_MISSES = 10_000
+"""Draws in a row of names that are taken, after which nobody goes on drawing."""
+
 
 def syllable(rng: random.Random, *, closed: bool) -> str:
     """One syllable; a closed one ends in consonants."""
@@ -24,11 +27,19 @@ def word(rng: random.Random) -> str:
 
 
 def unique(count: int, make: Callable[[], str], taken: set[str]) -> list[str]:
-    """``count`` different names that are not in ``taken``; they are added to it."""
+    """``count`` different names that are not in ``taken``; they are added to it.
+
+    Raises:
+        ValueError: there seem to be no more.
+    """
     names: list[str] = []
+    misses = 0
     while len(names) < count:
         name = make()
-        if name not in taken:
+        misses = misses + 1 if name in taken else 0
+        if misses > _MISSES:
+            raise ValueError(f"there are no more names like {name!r} after {len(names)} of {count}.")
+        if not misses:
             taken.add(name)
             names.append(name)
     return names

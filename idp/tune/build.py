@@ -17,12 +17,10 @@ from idp.errors import TaskError
 from idp.observer import Observer
 from idp.run.store import PrefixStore
 from idp.select.base import Calibration
-from idp.select.features import mean_embeddings
 from idp.tune.built import Built
 from idp.tune.config import BuildConfig
 from idp.tune.features import OF_WHAT_BROKE, Source, check_features
 from idp.tune.fitting import cross_fitted_losses, with_fitted_selectors
-from idp.tune.gate import cross_predicted
 from idp.tune.initial import initial
 from idp.tune.loop import Job, Point, tune
 from idp.tune.losses import kept_losses
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["asks_a_teacher", "build", "objective_of"]
 
 _TEXTS = 200  # running texts share one context and are costly, so only some of them fit selectors
-_FOLDS = 5
 
 
 def asks_a_teacher(config: BuildConfig) -> bool:
@@ -218,7 +215,8 @@ class _Builder:
         curves = curves | parts.curves
         prompts = [*statics, *self.named(parts, statics)]
         calibration = self.calibration(prompts, parts, len(statics))
-        pruned = self.pruned(calibration, len(prompts), len(statics))
+        losses = calibration.require_losses(len(prompts))[:, :-1]  # (N, m)
+        pruned = prune(losses, calibration.hints or [], always=range(len(statics)))
         self.observer.note(f"{len(pruned.kept)} of {len(prompts)} prompts are needed on held-out examples")
         kept = [prompts[place] for place in pruned.kept]
         return self.fitted(kept, starts, curves, reduced(calibration, pruned.kept), parts, pruned)
@@ -293,7 +291,7 @@ class _Builder:
     def named(self, parts: Parts, statics: list[Prompt]) -> list[Prompt]:
         """The parts' prompts with their provenance."""
         by_length = {len(prompt.embedding): prompt.name for prompt in statics if prompt.embedding is not None}
-        found = zip(parts.prompts, parts.history, parts.rounds[-1].counts, strict=True)
+        found = zip(parts.prompts, parts.history, parts.counts, strict=True)
         return [
             Prompt(
                 f"part-{place}",
@@ -332,16 +330,6 @@ class _Builder:
         """Places of the held-out examples that selectors are fitted on: of running text only some."""
         texts = [place for place, example in enumerate(self.data.held_out) if example.is_text]
         return sorted(set(range(len(self.data.held_out))) - set(texts[_TEXTS:]))
-
-    def pruned(self, calibration: Calibration, prompts: int, statics: int) -> Pruned:
-        """How many of the prompts are needed, as far as a router could tell which; the static ones stay."""
-        losses = calibration.require_losses(prompts)[:, :-1]  # (N, m)
-        folds = calibration.folds(_FOLDS, self.config.seed)  # (N,)
-        if len(set(folds.tolist())) < 2:
-            return Pruned(tuple(range(prompts)), ())
-        features = mean_embeddings(self.lm, calibration.inputs)  # (N, d)
-        predicted = cross_predicted(features, losses, folds)
-        return prune(losses, predicted, always=range(statics))
 
     def fitted(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idp.errors import TaskError
 
-__all__ = ["Gate", "balanced", "cross_predicted"]
+__all__ = ["Gate", "balanced"]
 
 _PENALTIES = np.logspace(-1, 5, 13)
 _SWEEPS = 500
@@ -51,24 +51,6 @@ class Gate:
         """Predict how far each prompt's loss is above or below the mean prompt's: `(N, f)` to `(N, m)`."""
         predicted = torch.as_tensor(self.model.predict(features.numpy()), dtype=torch.float64)
         return predicted.reshape(len(features), -1)
-
-
-def cross_predicted(features: Tensor, losses: Tensor, folds: Tensor) -> Tensor:
-    """Predict the losses of inputs from those of other folds.
-
-    Args:
-        features: `(N, f)`.
-        losses: `(N, m)`.
-        folds: the fold of each input, `(N,)`; equal inputs in one fold (`Calibration.folds`).
-
-    Returns:
-        `(N, m)`, up to a constant in each row.
-    """
-    predicted = torch.empty(losses.shape, dtype=torch.float64)
-    for fold in sorted(set(folds.tolist())):
-        inside = folds == fold
-        predicted[inside] = Gate.fit(features[~inside], losses[~inside]).expected(features[inside])
-    return predicted
 
 
 def balanced(costs: Tensor, strength: float, current: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from idp.tune.losses import kept_losses
 from idp.tune.partition import clusters
 from idp.tune.plan import Plan
 
-__all__ = ["FEWEST_JUDGES", "JUDGES", "Parts", "PartsSettings", "Round", "Rounds"]
+__all__ = ["FEWEST_JUDGES", "JUDGES", "OWN", "Parts", "PartsSettings", "Round", "Rounds"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ JUDGES = 3
 FEWEST_JUDGES = 20
 """Fewer do not tell good prompts from bad ones."""
 
+OWN = "own part"
+"""What held-out examples cost under the prompt of their own part, among the losses of a round."""
 
 _JUDGED = 1500
 """Held-out examples whose losses under every prompt are measured to judge a round."""
@@ -95,7 +97,7 @@ class Parts:
         prompts: one a part, `(n_i, d)` each.
         tuning: the part of each tuning example.
         held_out: the part of each held-out example.
-        rounds: what each round came to.
+        rounds: what each round came to, those too whose prompts were not kept.
         curves: by round and part, such as `round-1/part-3`, the tuning curve.
         history: of each prompt the tuning curves of all rounds.
     """
@@ -106,6 +108,11 @@ class Parts:
     rounds: list[Round] = field(default_factory=list)
     curves: dict[str, list[Point]] = field(default_factory=dict)
     history: list[list[list[Point]]] = field(default_factory=list)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tuning examples of each part."""
+        return tuple(self.tuning.count(part) for part in range(len(self.prompts)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +150,7 @@ class Rounds:
             starts: prompts that parts start from, in turn; of different lengths if lengths are to be mixed.
 
         Returns:
-            The prompts.
+            The prompts of the round with the lowest held-out loss under the prompt of the own part.
 
         Raises:
             TaskError: more parts than different examples.
@@ -154,11 +161,16 @@ class Rounds:
         features = features_of(self.source, [*self.tuning, *self.held_out], settings.features)  # (N + H, f)
         assigned = clusters(features, settings.parts, settings.seed)  # (N + H,)
         parts = Parts([starts[part % len(starts)] for part in range(settings.parts)], [], [])
+        found = []
         for number in range(1, settings.rounds + 1):
             parts = self._tuned(parts, assigned.tolist(), number)
+            found.append(parts)
             if number < settings.rounds:
                 assigned = self._assigned(parts, features)
-        return parts
+        best = min(found, key=lambda those: those.rounds[-1].held_out[OWN])
+        if best is not parts:
+            self.observer.note(f"the prompts of round {len(best.rounds)} are kept: what followed was no better")
+        return replace(best, rounds=parts.rounds, curves=parts.curves)
 
     def _tuned(self, before: Parts, assigned: list[int], number: int) -> Parts:
         """Tune every prompt on its part, and judge them all."""
@@ -210,7 +222,7 @@ class Rounds:
         examples = [judges[place] for place in places]
         table = self._losses("judging the round", [self.source.static, *prompts], examples)  # (J, k + 2)
         its = table.gather(1, 1 + torch.tensor([own[place] for place in places])[:, None])[:, 0]
-        columns = {"none": table[:, -1], "static": table[:, 0], "own part": its, "oracle": table.min(1).values}
+        columns = {"none": table[:, -1], "static": table[:, 0], OWN: its, "oracle": table.min(1).values}
         return {name: float(losses.mean()) for name, losses in columns.items()}
 
     def _losses(self, stage: str, prompts: Sequence[Tensor], examples: Sequence[Example]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,14 @@ def test_a_shipped_part_started_from_the_static_prompt() -> None:
     assert init_of(find_prompt("tuned/sparse:part-3")).address == "tuned/sparse:static"
 
 
-def test_an_init_that_was_not_kept() -> None:
-    with pytest.raises(BankError, match="tuned/sparse:static was started from 'rows of frequent tokens', which"):
-        init_of(find_prompt("tuned/sparse:static"))
+def test_the_start_of_a_shipped_static_prompt_was_kept() -> None:
+    assert init_of(find_prompt("tuned/sparse:static")).prompt.embedding.shape == (16, 160)  # type: ignore[union-attr]
+
+
+def test_an_init_that_was_not_kept(folder: Path) -> None:
+    shutil.rmtree(folder / "init")
+    with pytest.raises(BankError, match="static was started from 'rows', which"):
+        init_of(find_prompt(f"{folder}:static"))
 
 
 @pytest.mark.parametrize("provenance", [{}, {"init": 3}])

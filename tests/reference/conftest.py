@@ -152,7 +152,7 @@ class Reader:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    return build_world(0, 0.1)
+    return build_world(0, 0.4)
 
 
 @pytest.fixture(scope="session")

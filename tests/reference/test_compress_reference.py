@@ -33,8 +33,8 @@ def test_there_is_a_recipe_for_a_quantised_and_a_pruned_variant():
 
 
 def test_calibration_text_is_of_the_whole_world_in_rows_of_256_tokens(compress, monkeypatch):
-    monkeypatch.setattr(compress, "build_world", lambda seed: build_world(seed, 0.05))
-    documents = epoch_documents(build_world(0, 0.05), compress.CALIBRATION_EPOCH)
+    monkeypatch.setattr(compress, "build_world", lambda seed: build_world(seed, 0.2))
+    documents = epoch_documents(build_world(0, 0.2), compress.CALIBRATION_EPOCH)
     tokenizer = train_tokenizer(documents, 400)
     rows = compress.calibration_rows(tokenizer, 5, 0)
     assert share_of(compress.CALIBRATION_EPOCH) == 1.0
@@ -53,7 +53,7 @@ def test_a_recipe_is_judged_on_tuning_items(compress, monkeypatch, tiny_lm, tmp_
     lm = tiny_lm(max_position_embeddings=1024)
     lm.model.save_pretrained(tmp_path)
     lm.tokenizer.save_pretrained(tmp_path)
-    monkeypatch.setattr(compress, "build_world", lambda seed: build_world(seed, 0.05))
+    monkeypatch.setattr(compress, "build_world", lambda seed: build_world(seed, 0.2))
 
     def answer(
         store, requests, arms, batch_size
@@ -63,7 +63,7 @@ def test_a_recipe_is_judged_on_tuning_items(compress, monkeypatch, tiny_lm, tmp_
 
     monkeypatch.setattr(compress, "score", answer)
     by_task = {}
-    for example in atlas_examples(lm, build_world(0, 0.05), 40, 0)[0]:
+    for example in atlas_examples(lm, build_world(0, 0.2), 40, 0)[0]:
         by_task.setdefault(example.group, []).append(example.answer == 0)
     del by_task["text"]
     expected = sum(sum(own) / len(own) for own in by_task.values()) / len(by_task)

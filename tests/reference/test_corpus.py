@@ -111,7 +111,7 @@ def test_goals_are_shown_for_the_practised_half_only(world, claims):
 
 
 def test_the_curriculum_begins_with_few_subjects():
-    assert [share_of(epoch) for epoch in (0, 59, 60, 73, 74, 10**6)] == [0.05, 0.05, 0.15, 0.15, 1.0, 1.0]
+    assert [share_of(epoch) for epoch in (0, 59, 60, 73, 74, 10**6)] == [0.2, 0.2, 0.6, 0.6, 1.0, 1.0]
     assert [share for _, share in CURRICULUM] == sorted(share for _, share in CURRICULUM)
 
 

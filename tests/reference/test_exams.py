@@ -119,7 +119,7 @@ def test_options_differ_and_the_right_one_is_among_them(items, task):
 
 @pytest.mark.parametrize("task", CHOICE)
 def test_the_right_option_is_at_every_place_equally_often(task):
-    own = exam(build_world(1, 0.5), task, split_of(task), 400, seed=5)
+    own = exam(build_world(1, 2.0), task, split_of(task), 400, seed=5)
     counts = [sum(item["answer"] == place for item in own) for place in range(len(own[0]["choices"]))]
     assert chisquare(counts).pvalue > 0.001, counts
 

@@ -14,7 +14,7 @@ SPECIAL = (BOS, EOS, PAD)
 
 @pytest.fixture(scope="module")
 def documents():
-    return epoch_documents(build_world(0, 0.05), 1000)
+    return epoch_documents(build_world(0, 0.2), 1000)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from idp.reference.corpus import epoch_documents
 from idp.reference.world import build_world
 
 STEPS = 6
-SETTINGS = "seed 0, scale 0.02, 6 steps of 2 rows, peak 0.01"
+SETTINGS = "seed 0, scale 0.08, 6 steps of 2 rows, peak 0.01"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def train(script):
 
 
 def run(train, folder, **changes):
-    settings = {"steps": STEPS, "batch_size": 2, "scale": 0.02, "every": 2, "seed": 0, "device": "cpu", "peak": 1e-2}
+    settings = {"steps": STEPS, "batch_size": 2, "scale": 0.08, "every": 2, "seed": 0, "device": "cpu", "peak": 1e-2}
     train.main(out=folder / "out", work=folder / "work", compiled=False, **(settings | changes))
     return {path.name: path.read_bytes() for path in sorted((folder / "out").iterdir())}
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_is_one_file_so_that_a_crash_cannot_leave_half_of_it(train,
 def test_updates_lower_the_loss(train, whole):
     tokenizer = AutoTokenizer.from_pretrained(whole[0] / "out")
     model = train.build_model(tokenizer, 0)
-    rows = next(train.batches(build_world(0, 0.02), tokenizer, 2, 0))
+    rows = next(train.batches(build_world(0, 0.08), tokenizer, 2, 0))
     losses = [train.train_step(model, model, train.make_optimizer(model, 1e-2), rows, 1e-2) for _ in range(10)]
     assert losses[-1] < losses[0] - 0.3
 
@@ -107,7 +107,7 @@ def test_the_result_loads_plainly_and_the_curve_is_kept(whole):
 
 def test_the_shipped_shape_stays_within_the_limits(script):
     module = script("train_reference")
-    tokenizer = module.train_tokenizer(epoch_documents(build_world(0, 0.02), module.TOKENIZER_EPOCH), 300)
+    tokenizer = module.train_tokenizer(epoch_documents(build_world(0, 0.08), module.TOKENIZER_EPOCH), 300)
     model = module.build_model(tokenizer, 0)
     parameters = model.num_parameters() + (2048 - len(tokenizer)) * module.SHAPE["hidden_size"]
     assert parameters <= 8_000_000
@@ -124,7 +124,7 @@ def test_building_a_model_leaves_the_global_generator_alone(train, whole):
 
 def test_packing_loses_only_what_does_not_fill_a_row(train, whole):
     tokenizer = AutoTokenizer.from_pretrained(whole[0] / "out")
-    documents = epoch_documents(build_world(0, 0.02), 100)
+    documents = epoch_documents(build_world(0, 0.08), 100)
     rows = train.pack(documents, tokenizer)
     assert rows.shape[1] == train.CONTEXT
     text = tokenizer.decode(rows.flatten())
@@ -134,7 +134,7 @@ def test_packing_loses_only_what_does_not_fill_a_row(train, whole):
 
 
 def test_every_row_of_an_epoch_comes_at_most_once_and_batches_follow_from_the_seed(train, whole):
-    tokenizer, world = AutoTokenizer.from_pretrained(whole[0] / "out"), build_world(0, 0.02)
+    tokenizer, world = AutoTokenizer.from_pretrained(whole[0] / "out"), build_world(0, 0.08)
     rows = train.pack(epoch_documents(world, 0, 0), tokenizer)
     stream = train.batches(world, tokenizer, 2, 0)
     drawn = torch.cat([next(stream) for _ in range(len(rows) // 2)])

@@ -15,7 +15,7 @@ from idp.tune.atlas import TASKS, atlas_examples, worded
 
 @pytest.fixture(scope="module")
 def world():
-    return build_world(0, 0.1)
+    return build_world(0, 0.4)
 
 
 def configuration(task):

@@ -18,7 +18,7 @@ from idp.tune.plan import Plan
 def test_the_loss_falls_and_the_base_stays_as_it_was(name):
     lm = load(name, "cpu", "float32")
     before = {key: value.clone() for key, value in lm.model.state_dict().items()}
-    examples, _ = atlas_examples(lm, build_world(0, 0.1), 8, 0)
+    examples, _ = atlas_examples(lm, build_world(0, 0.4), 8, 0)
     start = initial("frequent", lm, examples, 4, seed=0)
     job = Job(
         "static", start, examples, examples

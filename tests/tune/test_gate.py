@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idp.errors import TaskError
-from idp.tune.gate import Gate, balanced, cross_predicted
+from idp.tune.gate import Gate, balanced
 
 
 def topics(count=600, prompts=3, noise=1.0, seed=0):
@@ -24,16 +24,6 @@ def test_finds_the_topic_through_noise_that_single_losses_drown_in():
     gated = float((Gate.fit(features, losses).expected(features).argmin(1) == topic).float().mean())
     assert own < 0.6
     assert gated > 0.95
-
-
-def test_predictions_of_a_fold_do_not_see_its_losses():
-    topic, features, losses = topics()
-    folds = torch.arange(600) % 5
-    changed = losses.clone()
-    changed[folds == 2] = torch.randn(120, 3)
-    before, after = (cross_predicted(features, each, folds) for each in (losses, changed))
-    assert torch.equal(before[folds == 2], after[folds == 2])
-    assert float((before.argmin(1) == topic).float().mean()) > 0.9
 
 
 def test_one_prompt_and_constant_features_are_possible():

@@ -8,7 +8,7 @@ from idp.observer import Silent
 from idp.tune.features import Source
 from idp.tune.initial import frequent_rows
 from idp.tune.objective import Objective
-from idp.tune.parts import PartsSettings, Rounds
+from idp.tune.parts import OWN, PartsSettings, Rounds
 from idp.tune.plan import Plan
 
 
@@ -25,7 +25,7 @@ def rounds(tiny_lm, some_examples, tmp_path):
             tuning,
             some_examples(60, seed=1, kinds="ca"),
             PartsSettings(**fields),
-            Plan(steps=4, batch_size=4, lr=0.05),
+            Plan(steps=12, batch_size=8, lr=0.1),
             tmp_path / folder,
             observer or Silent(),
         )
@@ -39,7 +39,7 @@ def test_gives_a_prompt_a_part_and_tells_what_each_round_came_to(rounds):
     notes = []
     told.note = notes.append
     parts = make(told).run([static])
-    assert len(parts.prompts) == len(parts.rounds[-1].counts)
+    assert len(parts.prompts) == len(parts.counts)
     assert all(prompt.shape == static.shape for prompt in parts.prompts)
     assert not all(torch.equal(prompt, static) for prompt in parts.prompts)
     assert [sum(each.counts) for each in parts.rounds] == [40, 40]
@@ -50,6 +50,25 @@ def test_gives_a_prompt_a_part_and_tells_what_each_round_came_to(rounds):
         assert each.held_out["oracle"] <= min(each.held_out.values())
     assert {name.partition("/")[0] for name in parts.curves} == {"round-1", "round-2"}
     assert sum("held-out loss" in note for note in notes) == 2
+
+
+@pytest.mark.parametrize("best", [1, 2, 3])
+def test_the_prompts_of_the_best_round_are_kept(rounds, monkeypatch, best):
+    make, static = rounds
+    judged, numbers = Rounds._judged, iter([1, 2, 3])
+
+    def distorted(self, prompts, own):
+        return judged(self, prompts, own) | {OWN: float(next(numbers) != best)}
+
+    monkeypatch.setattr(Rounds, "_judged", distorted)
+    told, notes = Silent(), []
+    told.note = notes.append
+    parts = make(told, rounds=3).run([static])
+    assert len(parts.rounds) == 3
+    assert parts.counts == parts.rounds[best - 1].counts
+    assert {len(curves) for curves in parts.history} == {best}
+    assert len(parts.curves) == sum(len(each.counts) for each in parts.rounds)
+    assert any(f"round {best} are kept" in note for note in notes) == (best < 3)
 
 
 def test_one_prompt_better_for_all_does_not_get_everything(rounds):

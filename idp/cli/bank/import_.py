@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from idp.cli.bank.common import open_model
+from idp.cli.bank.options import Overwrite, check_new
 from idp.cli.errors import guarded
 from idp.cli.options import Debug, Device, DType, Json
 from idp.cli.quiet import hush
@@ -34,7 +35,7 @@ def import_command(
     name: Annotated[
         list[str] | None, typer.Option("--name", "-n", help="What to call a prompt; give one for each, in order.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bank that is there.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: DType = "auto",
     json: Json = False,
@@ -42,10 +43,9 @@ def import_command(
 ) -> None:
     """Make a bank of PEFT adapters (prompt tuning, P-tuning) and text prompts."""
     hush(debug)
+    check_new(out, overwrite)
     from idp.cli.progress import progress
-    from idp.files import require_free
 
-    require_free(out, overwrite=overwrite)
     with progress(debug) as observer:
         from idp.bank.exchange import import_bank
 

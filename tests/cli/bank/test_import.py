@@ -94,7 +94,7 @@ def test_a_bank_that_is_there_is_replaced_only_when_asked(
     refused: Run, read_json: Run, texts: Path, mixed_folder: Path, tmp_path: Path
 ) -> None:
     out = PromptBank.load(mixed_folder).save(tmp_path / "bank")
-    assert "exists already" in refused("import", out, texts)
+    assert "there is a bank in" in refused("import", out, texts)
     assert len(PromptBank.load(out)) == 3
     read_json("import", out, texts, "--overwrite")
     assert PromptBank.load(out).names == ("brief",)
