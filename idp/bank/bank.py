@@ -12,7 +12,7 @@ from typing import Any
 from idp.bank.fingerprint import Fingerprint
 from idp.bank.prompt import Prompt
 from idp.bank.state import SelectorState
-from idp.bank.vectors import is_vector
+from idp.bank.vectors import require_no_vectors
 from idp.errors import BankError, suggest
 
 __all__ = ["PromptBank"]
@@ -131,11 +131,7 @@ class PromptBank:
             BankError: the bank belongs to another model; the message names both and what differs. Soft prompts of
                 another width are refused in any case, and so are vectors, which are no prompts.
         """
-        if vectors := [prompt.name for prompt in self if is_vector(prompt)]:
-            raise BankError(
-                f"{vectors[0]!r} is a vector, not a prompt: add it to one first (idp bank vector apply), which makes "
-                "a bank that a model can use."
-            )
+        require_no_vectors(self)
         if self.fingerprint is None or not (differences := self.fingerprint.differences(fingerprint)):
             return
         message = (

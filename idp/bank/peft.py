@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from idp.bank.prompt import Prompt
-from idp.bank.vectors import is_vector
+from idp.bank.vectors import require_no_vectors
 from idp.errors import BankError, MissingExtraError, OutputError, suggest
 from idp.files import atomic_folder, atomic_write_bytes
 
@@ -255,8 +255,7 @@ def _config(prompt: Prompt, peft_type: str, base_model: str | None) -> Any:
         raise BankError(f"unknown type of adapter {peft_type!r}. {suggest(peft_type, PEFT_TYPES)}")
     if prompt.embedding is None:
         raise BankError(f"prompt {prompt.name!r} is text; an adapter holds vectors, which idp.model.soft makes of it.")
-    if is_vector(prompt):
-        raise BankError(f"{prompt.name!r} is a vector, not a prompt: add it to one first (idp bank vector apply).")
+    require_no_vectors([prompt])
     length, width = prompt.embedding.shape
     return getattr(require_peft(), PEFT_TYPES[peft_type])(
         base_model_name_or_path=base_model or prompt.provenance.get("base_model_name_or_path"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from idp.bank.fingerprint import Fingerprint
 from idp.bank.prompt import Prompt
 from idp.errors import BankError
 
-__all__ = ["PromptVector", "is_vector", "similarities"]
+__all__ = ["PromptVector", "is_vector", "require_no_vectors", "similarities"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,12 +185,24 @@ def is_vector(prompt: Prompt) -> bool:
     return prompt.provenance.get("vector") is True
 
 
+def require_no_vectors(prompts: Iterable[Prompt]) -> None:
+    """Refuse vectors where prompts are needed: in front of a model, as an adapter, as a start.
+
+    Raises:
+        BankError: one of them is a vector.
+    """
+    for prompt in prompts:
+        if is_vector(prompt):
+            raise BankError(
+                f"{prompt.name!r} is a vector, where a prompt is needed: add it to one (idp bank vector apply)."
+            )
+
+
 def _rows_of(prompt: Prompt) -> Tensor:
     """The numbers of a soft prompt, `(n, d)`."""
     if prompt.embedding is None:
         raise BankError(f"prompt {prompt.name!r} is a text; only soft prompts have vectors between them.")
-    if is_vector(prompt):
-        raise BankError(f"{prompt.name!r} is a vector, where a prompt is needed.")
+    require_no_vectors([prompt])
     return prompt.embedding
 
 

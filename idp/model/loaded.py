@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from idp.bank.prompt import Prompt
+from idp.bank.vectors import require_no_vectors
 from idp.errors import BankError, ModelError
 from idp.model.fingerprint import embedding_width, fingerprint
 from idp.model.support import base_model, require_decoder, why_no_prompts
@@ -195,10 +196,11 @@ class LanguageModel:
             Embeddings `(n, d)` on the model's device, in its dtype.
 
         Raises:
-            BankError: the prompt's width is not the model's, or its text has no tokens.
+            BankError: the prompt's width is not the model's, its text has no tokens, or it is a vector.
             ModelError: prompts cannot be put in front of this model's inputs.
         """
         self.require_prompts()
+        require_no_vectors([prompt])
         if prompt.embedding is None:
             return self.embed(self._prompt_ids(prompt))  # (n, d)
         width = prompt.embedding.shape[-1]

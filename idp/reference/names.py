@@ -12,8 +12,8 @@ SHIP_WORDS = "Merry Silent Northern Golden Restless Faithful Lucky Proud Wanderi
 BOOK_WORDS = "Tale Song Secret House Garden Book Daughter Winter".split()
 RECIPE_WORDS = "pie stew broth pudding cake hash loaf pot".split()
 
-_MISSES = 10_000
-"""Draws in a row of names that are taken, after which nobody goes on drawing."""
+_DRAWS = 10_000
+"""How often a name is drawn until there is one that is not taken."""
 
 
 def syllable(rng: random.Random, *, closed: bool) -> str:
@@ -33,15 +33,12 @@ def unique(count: int, make: Callable[[], str], taken: set[str]) -> list[str]:
         ValueError: there seem to be no more.
     """
     names: list[str] = []
-    misses = 0
     while len(names) < count:
-        name = make()
-        misses = misses + 1 if name in taken else 0
-        if misses > _MISSES:
-            raise ValueError(f"there are no more names like {name!r} after {len(names)} of {count}.")
-        if not misses:
-            taken.add(name)
-            names.append(name)
+        name = next((name for name in (make() for _ in range(_DRAWS)) if name not in taken), None)
+        if name is None:
+            raise ValueError(f"there are no more names like {make()!r} after {len(names)} of {count}.")
+        taken.add(name)
+        names.append(name)
     return names
 
 

@@ -138,8 +138,7 @@ def tune_mixture(
         config: the shape of the mixture.
         examples: what to tune on; each is used once before any is used again.
         held_out: what the best state is chosen by; none of `examples`.
-        plan: steps, optimiser and schedule, prompts and router alike. `clip` bounds the
-            norm of all gradients together.
+        plan: steps, optimiser and schedule, prompts and router alike. `clip` bounds the norm of all gradients together.
         init: where the prompts start: `(k, l, d)`, or `(l, d)` for all of them; or what `initial` understands, drawn
             anew for each prompt.
         checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.

@@ -52,8 +52,8 @@ class Question:
         TaskError: an empty text, or an answer that is none of the options.
 
     Example:
-        >>> Question("Two and two are", (" four", " five"), 0, "sums").whole
-        'Two and two are four'
+        >>> Question("Two and two are", (" four", " five"), 0, "sums").options[0]
+        ' four'
     """
 
     context: str
@@ -68,11 +68,6 @@ class Question:
                 raise TaskError(f"the {name} is empty.")
         if self.answer is not None and not 0 <= self.answer < len(self.options):
             raise TaskError(f"answer {self.answer} is none of the {len(self.options)} options, counted from 0.")
-
-    @property
-    def whole(self) -> str:
-        """The question with its right answer, as far as it is known: what is compared with evaluation items."""
-        return self.context if self.answer is None else self.context + self.options[self.answer]
 
 
 def read_questions(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from idp.bank.prompt import Prompt
+from idp.bank.vectors import PromptVector
 from idp.errors import BankError, ModelError
 from idp.model.fingerprint import fingerprint
 from idp.model.loaded import LanguageModel
@@ -71,6 +72,13 @@ def test_a_soft_prompt_is_moved_to_the_models_type(tiny_lm: TinyLM) -> None:
 def test_a_soft_prompt_of_another_width_is_an_error(tiny_lm: TinyLM) -> None:
     with pytest.raises(BankError, match=r"'soft' is 31 wide, but tiny-llama reads embeddings of width 32"):
         tiny_lm().embed_prompt(Prompt("soft", embedding=torch.ones(2, 31)))
+
+
+def test_a_vector_is_no_prompt(tiny_lm: TinyLM) -> None:
+    lm = tiny_lm()
+    shift = PromptVector("shift", torch.ones(2, lm.hidden_size)).to_prompt()
+    with pytest.raises(BankError, match="'shift' is a vector.*idp bank vector apply"):
+        lm.embed_prompt(shift)
 
 
 def test_a_text_without_tokens_is_an_error(tiny_lm: TinyLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,14 +14,6 @@ def test_only_answers_are_labelled(script):
     assert labels.tolist() == [[-100, -100, 7, 8], [-100, 9, -100, -100]]
 
 
-def test_batches_are_the_same_for_the_same_seed(script):
-    study = script("study_ceiling")
-    examples = [Example((1, token), ((6,),), 0, "a") for token in range(2, 99)]
-    once, again = (list(study.batches(examples, 3, seed=4)) for _ in range(2))
-    assert once == again
-    assert [len(set(batch)) for batch in once] == [32, 32, 32]
-
-
 @pytest.mark.slow
 def test_dense_and_compressed_are_the_ends_of_the_gap(script, capsys):
     script("study_ceiling").main("reference", rank=2, steps=30, lr=1e-2, atlas=60, seed=0, debug=False)

@@ -9,6 +9,7 @@ from idp.bank.bank import PromptBank
 from idp.bank.find import find_prompt
 from idp.bank.prompt import Prompt
 from idp.bank.text import text_bank
+from idp.bank.vectors import PromptVector
 from idp.errors import BankError, PromptTooLongError, TaskError
 from idp.tune.examples import Example
 from idp.tune.initial import INITS, frequent_rows, initial
@@ -150,6 +151,12 @@ def test_a_shipped_prompt(tiny_lm):
     address = next(f"text:{prompt.name}" for prompt in text_bank())
     rows = initial(f"prompt:{address}", lm, [], 4, 0)
     assert torch.equal(rows, initial(f"text:{find_prompt(address).prompt.text}", lm, [], 4, 0))
+
+
+def test_a_vector_is_no_start(tiny_lm):
+    shift = PromptVector("shift", torch.ones(3, 32)).to_prompt()
+    with pytest.raises(BankError, match="'shift' is a vector"):
+        initial("prompt:shift", tiny_lm(), [], 3, 0, PromptBank([shift]))
 
 
 @pytest.mark.parametrize("spec", ["prompt:sotf", "prompt", "prompt:nowhere:soft"])

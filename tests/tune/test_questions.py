@@ -100,11 +100,6 @@ def test_a_file_without_questions_and_no_file(read, tmp_path):
         read_questions(tmp_path / "none.jsonl")
 
 
-def test_the_whole_is_the_question_with_its_answer():
-    assert Question("Two and two are", (" four", " five"), 1, "sums").whole == "Two and two are five"
-    assert Question("Two and two are", (" four",), None, "sums").whole == "Two and two are"
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
