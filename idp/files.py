@@ -24,12 +24,23 @@ __all__ = [
     "atomic_write_text",
     "file_name",
     "json_text",
+    "public_name",
     "read_yaml",
     "require_free",
     "sha256_of",
 ]
 
 _CHUNK = 1 << 20
+
+
+def public_name(source: str) -> str:
+    """What to call a model or bank in what others read: of a folder of this machine only its last part.
+
+    Example:
+        >>> public_name("org/model-4bit")
+        'org/model-4bit'
+    """
+    return Path(source).name if Path(source).exists() else source
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -22,9 +22,7 @@ from rich.table import Table
 
 from idp.cli.errors import guarded
 from idp.files import require_free
-from idp.tune.config import BuildConfig, load_config
-
-STATIC = "static prompt"
+from idp.tune.build import STATIC_STAGE
 
 
 def built(flags: list[str], method: str, out: Path) -> dict[str, Any]:
@@ -35,19 +33,14 @@ def built(flags: list[str], method: str, out: Path) -> dict[str, Any]:
     return said
 
 
-def updates(config: BuildConfig) -> int:
-    """Updates of single prompts in a build of parts."""
-    return len(config.lengths) * config.steps + config.parts * config.part_steps
-
-
-def compared(config: BuildConfig, static: dict[str, Any], parts: dict[str, Any]) -> dict[str, float]:
+def compared(static: dict[str, Any], parts: dict[str, Any]) -> dict[str, float]:
     """Time and memory of a build of parts, by themselves and against a static prompt."""
-    each = static["seconds"][STATIC] / config.steps  # seconds an update
+    each = static["seconds"][STATIC_STAGE] / static["updates"]  # seconds an update
     total = sum(parts["seconds"].values())
     return {
         "minutes": total / 60,
         "milliseconds an update, alone": 1000 * each,
-        "time / updates alone": total / (each * updates(config)),
+        "time / updates alone": total / (each * parts["updates"]),
         "peak memory / static": parts["peak_memory_bytes"] / static["peak_memory_bytes"],
     }
 
@@ -61,13 +54,12 @@ def main(
     """Build twice, and compare."""
     require_free(out)
     flags = ["--model", model, *(["--config", config] if config else [])]
-    settings = load_config(config) if config else BuildConfig()
     static = built(flags, "static", out / "static")
     parts = built(flags, "parts", out / "parts")
     table = Table("stage", "seconds", title=f"Building a bank for {model}")
     for name, seconds in parts["seconds"].items():
         table.add_row(name, f"{seconds:.0f}")
-    for name, value in compared(settings, static, parts).items():
+    for name, value in compared(static, parts).items():
         table.add_row(name, f"{value:.2f}")
     Console().print(table)
 

@@ -12,25 +12,36 @@ import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from idp.bank.bank import PromptBank
+from idp.bank.prompt import Prompt
 from idp.cli.errors import guarded
 from idp.cli.progress import progress
 from idp.cli.quiet import hush
+from idp.errors import TaskError
 from idp.evaluate import Settings, evaluate
 from idp.files import atomic_write_text, file_name, json_text
 from idp.model.aliases import resolve
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer
+from idp.select.base import Calibration
+from idp.select.constant import StaticSelector
 from idp.tune.atlas import atlas_data
-from idp.tune.build import build
 from idp.tune.config import BuildConfig
+from idp.tune.initial import initial
+from idp.tune.loop import Job, tune
+from idp.tune.objective import Objective
+from idp.tune.objective_choice import make_objective
+from idp.tune.plan import Plan
 from idp.tune.sources import Data
 
 LENGTHS = (1, 5, 16, 50, 100)
@@ -62,35 +73,76 @@ def runs(seeds: int) -> Iterator[Run]:
             yield from (Run(LENGTH, objective, start, seed) for start in STARTS if start != START)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Study:
     """What all runs share."""
 
-    lm: LanguageModel
-    teacher: LanguageModel
-    data: Data
-    base: BuildConfig
+    model: str
+    steps: int
+    atlas: int
     limit: int | None
     out: Path
     observer: Observer
+
+    def claim(self) -> None:
+        """Take the folder for runs with these settings.
+
+        Raises:
+            TaskError: it holds runs with others.
+        """
+        path = self.out / "settings.json"
+        wanted = {"model": self.model, "steps": self.steps, "atlas": self.atlas, "limit": self.limit}
+        if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8"))) != wanted:
+            raise TaskError(f"{self.out} holds runs with {kept}, not with {wanted}: give another --out.")
+        atomic_write_text(path, json_text(wanted))
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        """The compressed model."""
+        return load(self.model, dtype="float32")
+
+    @cached_property
+    def data(self) -> Data:
+        """What every prompt is tuned on, and judged by while it is tuned."""
+        return atlas_data(self.lm, self.atlas, 0)
+
+    @cached_property
+    def objectives(self) -> dict[str, Objective]:
+        """All objectives; the teacher is run once."""
+        teacher = load(str(resolve(self.model).dense), dtype="float32")
+        examples = [*self.data.tuning, *self.data.held_out]
+        return {
+            name: make_objective(
+                self.lm, BuildConfig(objective=name), examples, self.out / "teacher", self.observer, teacher
+            )
+            for name in OBJECTIVES
+        }
 
     def result(self, run: Run) -> float:
         """Mean accuracy of a run, measured once."""
         path = self.out / run.name / "result.json"
         if not path.exists():
-            config = self.base.changed(
-                {"lengths": [run.length], "objective": run.objective, "init": run.start, "seed": run.seed}
-            )
-            self.observer.note(run.name)
-            built = build(self.lm, self.data, config, self.out / run.name / "work", self.observer, self.teacher)
-            bank = built.bank.save(self.out / run.name / "bank")
+            bank = self.tuned(run).save(self.out / run.name / "bank")
             mean = self.means(("static",), str(bank), self.out / run.name)["static"]
             atomic_write_text(path, json_text({"mean": mean, **vars(run)}))
         return float(json.loads(path.read_text(encoding="utf-8"))["mean"])
 
+    def tuned(self, run: Run) -> PromptBank:
+        """A bank that puts one tuned prompt in front of everything, whether it helps or not."""
+        init = initial(run.start, self.lm, self.data.tuning, run.length, run.seed)
+        job = Job("static", init, self.data.tuning, self.data.held_out)
+        plan = Plan(self.steps, BuildConfig().lr, seed=run.seed)
+        objective = self.objectives[run.objective]
+        self.observer.stage(run.name, self.steps)
+        checkpoint = self.out / run.name / "static.safetensors"
+        [found] = tune(objective, [job], plan, checkpoint=checkpoint, advance=self.observer.advance)
+        bank = PromptBank([Prompt("static", embedding=found.embedding)], self.lm.fingerprint)
+        always = Calibration([[0]], torch.tensor([[0.0, 1.0]]))
+        return bank.with_selector("static", StaticSelector().fit(bank, self.lm, always).state())
+
     def means(self, arms: tuple[str, ...], bank: str | None, folder: Path) -> dict[str, float]:
         """Mean accuracy of arms on evaluation facts."""
-        settings = Settings(model=self.base.model, bank=bank, arms=arms, limit=self.limit, output_dir=folder)
+        settings = Settings(model=self.model, bank=bank, arms=arms, limit=self.limit, output_dir=folder)
         found = evaluate(settings, self.observer).arms
         return {name: arm.mean for name, arm in found.items() if arm.mean is not None}
 
@@ -126,7 +178,7 @@ def _cell(shares: list[float]) -> str:
 @guarded()
 def main(
     model: Annotated[str, typer.Option(help="A reference model.")] = "reference",
-    steps: Annotated[int, typer.Option(help="Updates of each prompt.")] = 300,
+    steps: Annotated[int, typer.Option(help="Updates of each prompt.")] = 200,
     atlas: Annotated[int, typer.Option(help="Items of each task to tune on.")] = 4000,
     limit: Annotated[int, typer.Option(help="Evaluation items a task; 0 for all.")] = 200,
     seeds: Annotated[int, typer.Option(help="Seeds, from 0.")] = 3,
@@ -137,10 +189,8 @@ def main(
     hush(debug)
     found: dict[Run, float] = {}
     with progress(debug) as observer:
-        lm = load(model, dtype="float32")
-        teacher = load(str(resolve(model).dense), dtype="float32")
-        base = BuildConfig(model=model, method="static", steps=steps, row_tokens=96)
-        study = Study(lm, teacher, atlas_data(lm, atlas, 0), base, limit or None, out / model, observer)
+        study = Study(model, steps, atlas, limit or None, out / model, observer)
+        study.claim()
         bounds = study.means(("dense", "compressed"), None, out / model / "bounds")
         for run in runs(seeds):
             found[run] = study.result(run)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from idp.evaluate.arms import ArmResult, run_arm
 from idp.evaluate.bench import Bench
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import templates_compiled_once
+from idp.files import public_name
 from idp.observer import Observer, Silent
 
 
@@ -49,10 +48,9 @@ def _run(bench: Bench, name: str) -> ArmResult:
 
 def _model(bench: Bench) -> dict[str, object]:
     spec, lm = bench.spec, bench.lm
-    folder = Path(spec.source)
     return {
         "name": spec.name,
-        "source": folder.name if folder.is_dir() else spec.source,  # a local path means nothing elsewhere
+        "source": public_name(spec.source),
         "compression": spec.compression,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "device": lm.device.type,

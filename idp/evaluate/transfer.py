@@ -62,7 +62,8 @@ def transfer(settings: Settings, models: Sequence[str], observer: Observer | Non
     of its own, so an interrupted study goes on where it stopped.
 
     Args:
-        settings: bank, tasks, arms and the rest; `model` is replaced and mismatches are allowed.
+        settings: bank, tasks, arms and the rest; `model` is replaced and mismatches are allowed. `dense` holds for all
+            models; None takes each alias's.
         models: aliases, folders or hub ids.
         observer: is told of progress.
 
@@ -71,6 +72,7 @@ def transfer(settings: Settings, models: Sequence[str], observer: Observer | Non
 
     Raises:
         TaskError: no bank or no models.
+        ModelError: an unknown model, or a dense one that was asked for and cannot be loaded.
         BankError: the bank's soft prompts are of another width than a model.
 
     Example:

@@ -18,12 +18,13 @@ from idp.errors import MissingExtraError, ModelError
 from idp.model.aliases import ModelSpec, resolve
 from idp.model.device import resolve_device, resolve_dtype
 from idp.model.fingerprint import settle
+from idp.model.gradients import has_gradients
 from idp.model.loaded import LanguageModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load", "require_loadable"]
+__all__ = ["load", "load_trainable", "require_loadable"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,38 @@ def load(
         >>> lm.max_length  # doctest: +SKIP
         512
     """
+    lm = _read(name, device, dtype)
+    if quantization_method(lm.model.config):
+        settle(lm.model)  # selectors look at the weights before the first pass
+    return lm
+
+
+def load_trainable(
+    name: str | os.PathLike[str] | ModelSpec, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
+) -> LanguageModel:
+    """Load a model through which prompts can be tuned, where that is possible; arguments and errors as for `load`.
+
+    gptqmodel's kernels for CPUs pack their weights at the first pass, for good, unless that pass wants gradients. So
+    such a model is read twice. Its fingerprint is that of the model as `load` gives it: prompts tuned here fit there.
+
+    Example:
+        >>> lm = load_trainable("org/model-gptq", device="cpu")  # doctest: +SKIP
+    """
+    lm = load(name, device, dtype)
+    if has_gradients(lm):
+        return lm
+    fingerprint = lm.fingerprint
+    del lm  # two do not have to fit into memory
+    again = _read(name, device, dtype)
+    has_gradients(again)  # its first pass
+    again.fingerprint = fingerprint
+    return again
+
+
+def _read(
+    name: str | os.PathLike[str] | ModelSpec, device: str | torch.device, dtype: str | torch.dtype
+) -> LanguageModel:
+    """Load a model that was never run."""
     spec = name if isinstance(name, ModelSpec) else resolve(name)
     target = resolve_device(device)
     kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
@@ -73,8 +106,6 @@ def load(
         require_extras(spec.name, config)
         tokenizer = _attempt(spec, "tokenizer", lambda: _load_tokenizer(spec.source))
         model = _attempt(spec, "weights", lambda: _load_model(spec.source, target, kind))
-    if quantization_method(config):
-        settle(model)  # selectors look at the weights before the first pass
     logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
     return LanguageModel(model, tokenizer, spec.name)
 

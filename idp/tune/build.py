@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -14,65 +14,50 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import TaskError
+from idp.model.gradients import require_gradients
 from idp.observer import Observer
 from idp.run.store import PrefixStore
 from idp.select.base import Calibration
 from idp.tune.built import Built
 from idp.tune.config import BuildConfig
-from idp.tune.features import OF_WHAT_BROKE, Source, check_features
+from idp.tune.examples import reading
+from idp.tune.features import OF_THE_OBJECTIVE, Source, check_features
 from idp.tune.fitting import cross_fitted_losses, with_fitted_selectors
 from idp.tune.initial import initial
 from idp.tune.loop import Job, Point, tune
 from idp.tune.losses import kept_losses
+from idp.tune.memory import require_recomputation
 from idp.tune.mixture import MixtureConfig, tune_mixture
 from idp.tune.mixture_bank import mixture_bank
 from idp.tune.objective import Objective
+from idp.tune.objective_choice import make_objective, objective_of
 from idp.tune.parts import FEWEST_JUDGES, JUDGES, Parts, PartsSettings, Rounds
 from idp.tune.plan import Plan
 from idp.tune.prune import Pruned, prune, reduced
 from idp.tune.sources import Data
-from idp.tune.teacher import Teacher, teach
-from idp.tune.terms import TAUGHT, parse_terms
+from idp.tune.teacher import require_same_tokenizer
+from idp.tune.terms import parse_terms, require_teacher
 from idp.tune.texts import choose_texts
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["asks_a_teacher", "build", "objective_of"]
+__all__ = ["STATIC_STAGE", "Builder", "build"]
 
-_TEXTS = 200  # running texts share one context and are costly, so only some of them fit selectors
+STATIC_STAGE = "static prompts"
 
-
-def asks_a_teacher(config: BuildConfig) -> bool:
-    """Whether a build needs the dense model, if there is one."""
-    if config.method == "texts":
-        return False
-    distils = config.objective == "auto" or bool(parse_terms(config.objective).keys() & TAUGHT)
-    return distils or (config.method == "parts" and bool(set(config.features) & OF_WHAT_BROKE))
+_TEXTS = 200  # texts from their beginning share one context and are costly, so only some of them fit selectors
 
 
 def start_name(spec: str) -> str:
     """What to call a start: without the folder that it may name.
 
     Example:
-        >>> start_name("prompt:runs/one/bank:static"), start_name("frequent")
-        ('prompt-static', 'frequent')
+        >>> start_name("prompt:runs/one/bank:static"), start_name("prompt:runs/one/bank"), start_name("frequent")
+        ('prompt-static', 'prompt-bank', 'frequent')
     """
     kind, *rest = spec.split(":")
-    return f"prompt-{rest[-1]}" if kind == "prompt" and rest else spec
-
-
-def objective_of(config: BuildConfig, has_teacher: bool) -> str:
-    """The terms that prompts are tuned on: those asked for, or distillation where there is a teacher.
-
-    Raises:
-        TaskError: unknown terms.
-    """
-    chosen = config.objective
-    if chosen == "auto":
-        chosen = "distill+distill-choice" if has_teacher else "answer+choice"
-    parse_terms(chosen)
-    return chosen
+    return f"prompt-{Path(rest[-1]).name}" if kind == "prompt" and rest else spec
 
 
 def build(
@@ -102,14 +87,20 @@ def build(
         PromptTooLongError: a prompt and an example do not fit into the context.
         OutputError: the folder cannot be written to.
     """
-    if not data.tuning or not data.held_out:
-        raise TaskError("a bank needs examples to tune on and others that are held out; give it more data.")
-    lm.require_prompts()
-    return _Builder(lm, data, config, folder, observer, teacher).build()
+    builder = Builder(lm, data, config, folder, observer, teacher)
+    builder.check()
+    return builder.build()
 
 
-class _Builder:
-    """One bank in the making."""
+class Builder:
+    """One bank in the making; the arguments are those of `build`.
+
+    Example:
+        >>> builder = Builder(lm, data, config, folder, Silent())  # doctest: +SKIP
+        >>> builder.check()  # nothing was written so far  # doctest: +SKIP
+        >>> builder.build().bank.names  # doctest: +SKIP
+        ('static', 'part-0', 'part-1')
+    """
 
     def __init__(
         self,
@@ -118,8 +109,9 @@ class _Builder:
         config: BuildConfig,
         folder: Path,
         observer: Observer,
-        teacher: LanguageModel | None,
+        teacher: LanguageModel | None = None,
     ) -> None:
+        """Compute nothing yet."""
         self.lm, self.data, self.config, self.teacher = lm, data, config, teacher
         self.folder, self.observer = folder, observer
         self.judges = data.held_out[::JUDGES]
@@ -127,11 +119,21 @@ class _Builder:
     @cached_property
     def objective(self) -> Objective:
         """What prompts are tuned on; where it distils, the teacher is run now."""
-        terms = objective_of(self.config, self.teacher is not None)
-        taught = self._teach(terms) if parse_terms(terms).keys() & TAUGHT else None
-        return Objective(
-            self.lm, terms, teacher=taught, text_tokens=self.config.row_tokens, recompute=self.config.checkpointing
-        )
+        asked = self.data.held_out if self.features_ask else self.judges
+        examples = [*self.data.tuning, *asked]
+        return make_objective(self.lm, self.config, examples, self.folder / "teacher", self.observer, self.teacher)
+
+    @property
+    def features_ask(self) -> bool:
+        """Whether features of all examples are computed from the objective."""
+        return self.config.method == "parts" and bool(OF_THE_OBJECTIVE.intersection(self.config.features))
+
+    @cached_property
+    def pool(self) -> PromptBank:
+        """What texts are chosen from."""
+        pool = PromptBank.load(self.config.pool)
+        pool.require(self.lm.fingerprint)
+        return pool
 
     @cached_property
     def inits(self) -> list[Tensor]:
@@ -141,48 +143,76 @@ class _Builder:
 
     @cached_property
     def cut(self) -> PartsSettings:
-        """How the data is cut; into fewer parts than asked for where too few examples would judge each prompt."""
+        """How the data is cut; into fewer parts than asked for where the data does not give that many."""
         config = self.config
-        most = max(1, len(self.judges) // FEWEST_JUDGES)
-        if config.parts > most:
-            self.observer.note(f"{config.parts} parts are cut to {most}: more would be judged by too few examples")
+        judged = max(1, len(self.judges) // FEWEST_JUDGES)
+        inputs = len({reading(self.lm, example) for example in [*self.data.tuning, *self.data.held_out]})
+        parts = min(config.parts, judged, inputs)
+        if parts < config.parts:
+            why = "too few examples would judge more" if judged == parts else "there are no more different inputs"
+            self.observer.note(f"{config.parts} parts are cut to {parts}: {why}")
         return PartsSettings(
-            min(config.parts, most), config.rounds, config.balance, config.sample, config.features, config.seed
+            parts=parts,
+            rounds=config.rounds,
+            balance=config.balance,
+            sample=config.sample,
+            features=config.features,
+            seed=config.seed,
         )
 
-    def check(self) -> None:
-        """Find settings that make no sense before anything is computed."""
+    @property
+    def shape(self) -> MixtureConfig:
+        """Of a mixture."""
         config = self.config
-        parse_terms(objective_of(config, self.teacher is not None))
+        return MixtureConfig(config.parts, config.lengths[0], config.router_noise, config.load_balance)
+
+    def check(self) -> None:
+        """Find what cannot work before anything is computed.
+
+        Raises:
+            IdpError: as for `build`.
+        """
+        config = self.config
+        if not self.data.tuning or not self.data.held_out:
+            raise TaskError("a bank needs examples to tune on and others that are held out; give it more data.")
+        self.lm.require_prompts()
+        if self.teacher is not None:
+            require_same_tokenizer(self.teacher, self.lm)
+        if len(self.data.held_out) < FEWEST_JUDGES:
+            self.observer.note(f"only {len(self.data.held_out)} examples are held out: too few to tell good from bad")
+        if config.method == "texts":
+            _ = self.pool
+            return
+        has_teacher = self.teacher is not None
+        require_teacher(parse_terms(objective_of(config, has_teacher)), has_teacher)
         for steps, lr in ((config.steps, config.lr), (config.part_steps, config.part_lr)):
             self.plan(steps, lr)
         if config.method == "parts":
             check_features(self.cut.features, self.teacher)
-        if config.method != "texts":
-            _ = self.inits
+        if config.method == "smop":
+            _ = self.shape
+        require_gradients(self.lm)
+        if config.checkpointing:
+            require_recomputation(self.lm)
 
     def build(self) -> Built:
-        """Do what the method says."""
-        self.check()
+        """Do what the method says, which `check` has found possible."""
         return {"texts": self.texts, "smop": self.mixture, "static": self.static, "parts": self.partitioned}[
             self.config.method
         ]()
 
     def texts(self) -> Built:
         """Texts from a pool that help and complement each other; nothing is tuned."""
-        pool = PromptBank.load(self.config.pool)
+        pool = self.pool
         examples = random.Random(self.config.seed).sample(
             self.data.tuning, min(self.config.sample, len(self.data.tuning))
         )
         self.observer.stage(f"losses under {len(pool)} texts", len(examples) * (len(pool) + 1))
+        losses = kept_losses(self.lm, list(pool), examples, self.folder, self.observer.advance)
         chosen = choose_texts(
-            PrefixStore(self.lm, pool),
-            examples,
-            self.config.count,
-            seed=self.config.seed,
-            advance=self.observer.advance,
+            PrefixStore(self.lm, pool), examples, self.config.count, seed=self.config.seed, losses=losses
         )
-        return self.fitted(list(chosen), [], {})
+        return self.fitted(list(chosen), [], {}, about=chosen.provenance)
 
     def mixture(self) -> Built:
         """Prompts and a router tuned together, and the selectors that every bank has."""
@@ -190,7 +220,7 @@ class _Builder:
         self.observer.stage("mixture of prompts", config.steps)
         mixture = tune_mixture(
             objective,
-            MixtureConfig(config.parts, config.lengths[0]),
+            self.shape,
             self.data.tuning,
             self.judges,
             self.plan(config.steps, config.lr),
@@ -200,8 +230,9 @@ class _Builder:
             watch=self.observer.losses,
         )
         bank = mixture_bank(mixture, self.lm, self.judges)
-        built = self.fitted(list(bank), [], {"mixture": [Point(*point[:3]) for point in mixture.curve]})
-        return replace(built, bank=built.bank.with_selector("smop", bank.selectors["smop"]))
+        curves = {"mixture": [Point(*point[:3]) for point in mixture.curve]}
+        built = self.fitted(list(bank), [], curves, about=bank.provenance)
+        return built.with_selector("smop", bank.selectors["smop"], self.lm)
 
     def static(self) -> Built:
         """One prompt for everything, of every length."""
@@ -220,26 +251,6 @@ class _Builder:
         self.observer.note(f"{len(pruned.kept)} of {len(prompts)} prompts are needed on held-out examples")
         kept = [prompts[place] for place in pruned.kept]
         return self.fitted(kept, starts, curves, reduced(calibration, pruned.kept), parts, pruned)
-
-    def _teach(self, terms: str) -> Teacher:
-        if self.teacher is None:
-            raise TaskError(f"the objective {terms!r} needs the dense model as teacher; name it (--teacher).")
-        # What is asked of a teacher does not depend on its answers, so any objective of the kind can put it.
-        asking = Objective(
-            self.lm, "next-token" if "next-token" in terms else "choice", text_tokens=self.config.row_tokens
-        )
-        examples = [*self.data.tuning, *self.judges]
-        requests = [asking.request(view) for view in asking.views(examples)]
-        self.observer.stage(f"asking the teacher {self.teacher.name}", len(set(requests)))
-        return teach(
-            self.teacher,
-            self.lm,
-            requests,
-            top_k=self.config.top_k,
-            temperature=self.config.temperature,
-            folder=self.folder / "teacher",
-            advance=self.observer.advance,
-        )
 
     def plan(self, steps: int, lr: float) -> Plan:
         """How prompts are tuned."""
@@ -264,7 +275,7 @@ class _Builder:
         names = ["static"] if len(inits) == 1 else [f"static-{len(init)}" for init in inits]
         starts = [Prompt(f"{start_name(config.init)}-{len(init)}", embedding=init) for init in inits]
         jobs = [Job(name, init, self.data.tuning, self.judges) for name, init in zip(names, inits, strict=True)]
-        self.observer.stage("static prompt" if len(jobs) == 1 else "static prompts", len(jobs) * config.steps)
+        self.observer.stage(STATIC_STAGE, len(jobs) * config.steps)
         tuned = tune(
             objective,
             jobs,
@@ -311,7 +322,7 @@ class _Builder:
             "steps": sum(curve[-1].step for curve in curves),
             "best_step": sum(point.step for point in best),
             "held_out_loss": round(best[-1].held_out, 5),
-            "held_out_loss_at_start": round(curves[0][0].held_out, 5),
+            "held_out_loss_at_start": round(curves[-1][0].held_out, 5),  # by the same examples as that after
             "seed": self.config.seed,
         }
 
@@ -323,12 +334,16 @@ class _Builder:
         losses = kept_losses(self.lm, prompts, examples, self.folder, self.observer.advance)
         hints = None if parts is None else [statics + parts.held_out[place] for place in places]
         return Calibration(
-            [example.context for example in examples], losses, [example.group for example in examples], hints
+            [reading(self.lm, example) for example in examples], losses, [example.group for example in examples], hints
         )
 
     def judged(self) -> list[int]:
-        """Places of the held-out examples that selectors are fitted on: of running text only some."""
-        texts = [place for place, example in enumerate(self.data.held_out) if example.is_text]
+        """Places of the held-out examples that selectors are fitted on: of texts from their beginning only some."""
+        texts = [
+            place
+            for place, example in enumerate(self.data.held_out)
+            if example.is_text and reading(self.lm, example) == (self.lm.prefix_token_id,)
+        ]
         return sorted(set(range(len(self.data.held_out))) - set(texts[_TEXTS:]))
 
     def fitted(
@@ -339,10 +354,11 @@ class _Builder:
         calibration: Calibration | None = None,
         parts: Parts | None = None,
         pruned: Pruned | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
     ) -> Built:
         """Put the bank together and fit its selectors."""
         calibration = calibration or self.calibration(prompts, None, len(prompts))
-        about = self.data.about | {"method": self.config.method, "seed": self.config.seed}
+        about = {**about, **self.data.about, "method": self.config.method, "seed": self.config.seed}
         if self.config.method != "texts":
             about["objective"] = self.objective.name
         bank = PromptBank(prompts, fingerprint=self.lm.fingerprint, provenance=about)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
+from idp.bank.state import SelectorState
 from idp.select.base import Calibration
+from idp.select.registry import get_selector
 from idp.tune.loop import Point
 from idp.tune.parts import Parts
 from idp.tune.prune import Pruned
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
 
 __all__ = ["Built"]
 
@@ -37,6 +44,19 @@ class Built:
     costs: dict[str, Tensor]
     parts: Parts | None = None
     pruned: Pruned | None = None
+
+    @property
+    def updates(self) -> int:
+        """Updates of single prompts in all."""
+        return sum(curve[-1].step for curve in self.curves.values())
+
+    def with_selector(self, name: str, state: SelectorState, lm: LanguageModel) -> Built:
+        """The same with one more selector, which was not fitted on the held-out examples, and what its choices cost."""
+        bank = self.bank.with_selector(name, state)
+        chosen = get_selector(name).load_state(state, bank, lm).select_batch(self.calibration.inputs)
+        losses = self.calibration.require_losses(len(bank))  # (N, m + 1)
+        cost = losses.gather(1, torch.tensor([choice.index % losses.shape[1] for choice in chosen])[:, None])[:, 0]
+        return replace(self, bank=bank, costs={name: cost, **self.costs})
 
     def means(self) -> dict[str, float]:
         """Mean loss of the held-out examples by way of choosing; selectors are fitted on the other half of them."""

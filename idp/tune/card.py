@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import idp
+from idp.files import public_name
 from idp.tune.built import Built
 from idp.tune.config import BuildConfig
+from idp.tune.parts import Round
 
 if TYPE_CHECKING:
     from idp.bank.prompt import Prompt
@@ -26,7 +27,7 @@ def bank_card(built: Built, config: BuildConfig, lm: LanguageModel, teacher: Lan
         lm: the model it is for.
         teacher: the dense model, where there was one.
     """
-    name = Path(lm.name).name if Path(lm.name).exists() else lm.name  # a folder of this machine says nothing elsewhere
+    name = public_name(lm.name)
     return "\n".join(
         [
             "---",
@@ -54,9 +55,10 @@ def bank_card(built: Built, config: BuildConfig, lm: LanguageModel, teacher: Lan
             "",
             *_losses(built),
             "",
+            *_rounds(built),
             "## Prompts",
             "",
-            "| prompt | tokens | init | examples | best step | held-out loss before | after |",
+            "| prompt | tokens | init | examples | best step | held-out loss before its last round | after |",
             "|---|---|---|---|---|---|---|",
             *(_row(prompt) for prompt in built.bank),
             "",
@@ -76,7 +78,7 @@ def _facts(built: Built, config: BuildConfig, teacher: LanguageModel | None) -> 
         "data": f"{sources}; {about.get('tuning', 0):,} examples to tune on, {about.get('held_out', 0):,} held out",
         "overlap with evaluation items": _overlap(about.get("overlap")),
         "objective": about.get("objective", ""),
-        "teacher": "none" if teacher is None else teacher.name,
+        "teacher": "none" if teacher is None else public_name(teacher.name),
         "method": config.method,
         "seed": config.seed,
         "made by": f"idp {idp.__version__}; all settings are in config.yaml",
@@ -87,12 +89,35 @@ def _facts(built: Built, config: BuildConfig, teacher: LanguageModel | None) -> 
 def _overlap(found: object) -> str:
     if not isinstance(found, dict):
         return "not checked (--check)"
-    return f"{found['found']} of {found['checked']} items, which were left out"
+    shared = f"{found['found']:,} of {found['checked']:,} items share 13 words with one"
+    return f"{shared}: sentences that all stories have" if "kept" in found else f"{shared}, and were left out"
 
 
 def _losses(built: Built) -> list[str]:
     rows = [f"| {name} | {mean:.3f} |" for name, mean in built.means().items()]
     return ["| chosen by | loss |", "|---|---|", *rows]
+
+
+def _rounds(built: Built) -> list[str]:
+    """What every round came to, and how many prompts were needed in the end."""
+    if built.parts is None or built.pruned is None:
+        return []
+    path = ", ".join(f"{count}: {loss:.3f}" for count, loss in built.pruned.path)
+    return [
+        "Rounds of tuning a prompt for each part, judged on a sample of these examples:",
+        "",
+        f"| round | parts | examples of a part | {' | '.join(built.parts.rounds[0].held_out)} |",
+        "|---" * (3 + len(built.parts.rounds[0].held_out)) + "|",
+        *(_round(number, each) for number, each in enumerate(built.parts.rounds, start=1)),
+        "",
+        f"Loss under the prompt of the own part, by number of prompts: {path}.",
+        "",
+    ]
+
+
+def _round(number: int, each: Round) -> str:
+    losses = " | ".join(f"{loss:.3f}" for loss in each.held_out.values())
+    return f"| {number} | {len(each.counts)} | {min(each.counts)} to {max(each.counts)} | {losses} |"
 
 
 def _row(prompt: Prompt) -> str:

@@ -13,7 +13,7 @@ from idp.run.packing import Request
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Example", "as_text", "encode", "fitting"]
+__all__ = ["Example", "as_text", "encode", "fitting", "reading"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +75,21 @@ class Example:
     def with_options(self, continuations: tuple[tuple[int, ...], ...], answer: int) -> Example:
         """The same context with other options."""
         return replace(self, continuations=continuations, answer=answer)
+
+
+def reading(lm: LanguageModel, example: Example) -> tuple[int, ...]:
+    """What a prompt is chosen by: the context, and of a row from the midst of running text the first half of the row.
+
+    Of a text from its beginning only the prefix token is known, as where it is evaluated: rolling likelihoods have no
+    context to choose by.
+
+    Example:
+        >>> reading(lm, Example((7,), ((8, 9, 4),), 0, "text"))  # doctest: +SKIP
+        (7, 8)
+    """
+    if not example.is_text or example.context == (lm.prefix_token_id,):
+        return example.context
+    return example.key[: (len(example.key) + 1) // 2]
 
 
 def as_text(example: Example) -> Example:

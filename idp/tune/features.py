@@ -13,7 +13,7 @@ from idp.errors import TaskError, suggest
 from idp.run.store import PrefixStore
 from idp.select.features import mean_embeddings
 from idp.tune.batches import batches_of
-from idp.tune.examples import Example
+from idp.tune.examples import Example, reading
 from idp.tune.losses import example_losses
 from idp.tune.states import context_states
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
     from idp.tune.objective import Objective
 
-__all__ = ["FEATURES", "OF_WHAT_BROKE", "Source", "check_features", "features_of"]
+__all__ = ["FEATURES", "OF_THE_OBJECTIVE", "OF_WHAT_BROKE", "Source", "check_features", "features_of"]
 
 OF_WHAT_BROKE = frozenset({"damage", "loss-gap"})
 """Features that need the dense model."""
+
+OF_THE_OBJECTIVE = frozenset({"gradient"})
+"""Features that are computed from the objective, so that a teacher has to know all examples."""
 
 _DIRECTIONS = 64  # onto which gradients are projected
 _ROWS = 32
@@ -91,18 +94,19 @@ def check_features(kinds: Sequence[str], teacher: LanguageModel | None) -> None:
 
 
 def _embedding(source: Source, examples: Sequence[Example]) -> Tensor:
-    return mean_embeddings(source.objective.lm, _contexts(examples))
+    return mean_embeddings(source.objective.lm, _readings(source, examples))
 
 
 def _state(source: Source, examples: Sequence[Example]) -> Tensor:
-    return context_states(source.objective.lm, _contexts(examples))
+    return context_states(source.objective.lm, _readings(source, examples))
 
 
 def _damage(source: Source, examples: Sequence[Example]) -> Tensor:
     dense, compressed = source.dense, source.objective.lm
     if dense.hidden_size != compressed.hidden_size:
         raise TaskError(f"{dense.name} and {compressed.name} differ in width, so their states cannot be compared.")
-    return context_states(dense, _contexts(examples)) - context_states(compressed, _contexts(examples))
+    readings = _readings(source, examples)
+    return context_states(dense, readings) - context_states(compressed, readings)
 
 
 def _loss_gap(source: Source, examples: Sequence[Example]) -> Tensor:
@@ -128,8 +132,8 @@ def _gradient(source: Source, examples: Sequence[Example]) -> Tensor:
     return projected
 
 
-def _contexts(examples: Sequence[Example]) -> list[tuple[int, ...]]:
-    return [example.context for example in examples]
+def _readings(source: Source, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    return [reading(source.objective.lm, example) for example in examples]
 
 
 FEATURES: dict[str, Callable[[Source, Sequence[Example]], Tensor]] = {

@@ -53,11 +53,11 @@ def _usable(bank: PromptBank, lm: LanguageModel) -> list[str]:
 
 
 def cross_fitted_losses(
-    bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0, folds: int = 5
+    bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int, folds: int
 ) -> dict[str, Tensor]:
     """Measure what each selector's choices cost on inputs it was not fitted on.
 
-    Every fifth of the different inputs is chosen for by selectors fitted on the other four.
+    Every fold of the different inputs is chosen for by selectors fitted on the others.
 
     Args:
         bank: the prompts.

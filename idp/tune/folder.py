@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,18 @@ __all__ = ["RunFolder"]
 _LOG = logging.getLogger(__name__)
 
 _CONFIG = "config.yaml"
+
+
+class _Log(logging.FileHandler):
+    """A log that gives up silently where the disk is full: what cannot be kept is then said by a better error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Close, even if the last lines are lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class RunFolder:
@@ -53,7 +66,7 @@ class RunFolder:
         self.path, self.config = path, config
         kept = path / _CONFIG
         begun = kept.exists() and (self.work.exists() or self.bank.exists())  # else it failed before it computed
-        self._different = _differences(load_config(kept), config) if begun else []
+        self._different = _differences(kept, config) if begun else []
         if self._different and not overwrite:
             raise TaskError(
                 f"{path} is the folder of another run ({', '.join(self._different)}): give another --output, or "
@@ -74,6 +87,8 @@ class RunFolder:
             shutil.rmtree(self.bank, ignore_errors=True)
             for name in ("curves.csv", "curves.png"):
                 (self.path / name).unlink(missing_ok=True)
+        for unfinished in self.path.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
         atomic_write_text(self.path / _CONFIG, self.config.to_yaml())
 
     @property
@@ -90,7 +105,7 @@ class RunFolder:
     def logged(self) -> Iterator[None]:
         """Write what the package logs to `log.txt` for as long as a run lasts, behind what is there already."""
         try:
-            handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+            handler = _Log(self.path / "log.txt", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'log.txt'}: {error.strerror}.") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -125,6 +140,10 @@ class RunFolder:
             built.bank.save(self.bank)
 
 
-def _differences(one: BuildConfig, other: BuildConfig) -> list[str]:
-    """The fields in which two configs differ."""
-    return [name for name, value in vars(one).items() if value != getattr(other, name)]
+def _differences(kept: Path, config: BuildConfig) -> list[str]:
+    """The fields in which a config differs from one that was kept."""
+    try:
+        other = load_config(kept)
+    except TaskError:  # damaged, or of another version
+        return ["a config that cannot be read"]
+    return [name for name, value in vars(other).items() if value != getattr(config, name)]

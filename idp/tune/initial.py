@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import Counter
@@ -21,7 +22,9 @@ from idp.tune.examples import Example
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["INITS", "POOL", "frequent_rows", "initial"]
+__all__ = ["INITS", "POOL", "initial"]
+
+_LOG = logging.getLogger(__name__)
 
 POOL = 5000
 """Tokens that count as frequent, as in arXiv 2104.08691."""
@@ -89,31 +92,6 @@ def initial(
     with torch.no_grad():
         rows = INITS[kind](_Start(lm, examples, num_virtual_tokens, seed, bank), argument)
     return rows.detach().to("cpu", torch.float32, copy=True)  # (n, d)
-
-
-def frequent_rows(
-    lm: LanguageModel, examples: Sequence[Example], num_virtual_tokens: int, seed: int, pool: int = POOL
-) -> Tensor:
-    """Draw the embeddings of tokens that are frequent in the examples: `initial("frequent", ...)`.
-
-    Args:
-        lm: the model.
-        examples: where tokens are counted, contexts and right answers; special tokens are left out.
-        num_virtual_tokens: length `n` of the prompt.
-        seed: which of the tokens.
-        pool: how many tokens count as frequent.
-
-    Returns:
-        `(n, d)` in fp32 on the CPU; no token twice while there are enough of them.
-
-    Raises:
-        TaskError: the examples have no tokens, or a length or pool below 1.
-
-    Example:
-        >>> frequent_rows(lm, examples, 16, seed=0).shape  # doctest: +SKIP
-        torch.Size([16, 160])
-    """
-    return initial(f"frequent:{pool}", lm, examples, num_virtual_tokens, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +177,10 @@ def _text(start: _Start, argument: str) -> Tensor:
 
 
 def _prompt(start: _Start, argument: str) -> Tensor:
-    return start.filled(start.lm.embed_prompt(_find_prompt(start.bank, argument)))
+    rows = start.lm.embed_prompt(_find_prompt(start.bank, argument))  # (m, d)
+    if len(rows) != start.length:
+        _LOG.warning("the prompt %s has %d tokens: it is repeated or cut to %d", argument, len(rows), start.length)
+    return start.filled(rows)
 
 
 def _find_prompt(bank: PromptBank | None, argument: str) -> Prompt:

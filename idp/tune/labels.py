@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idp.errors import TaskError
+from idp.files import atomic_write_text, json_text
 from idp.run.batching import BatchSize, run_batches
 from idp.run.inputs import pad_left
 from idp.run.score import score
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
     from idp.run.generate import DynamicPromptModel
 
-__all__ = ["label"]
+__all__ = ["kept_label", "label"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,6 +80,28 @@ def label(
     if questions and not kept:
         raise TaskError(f"{teacher.name} has no answer to any of {len(questions)} questions; look at how they are put.")
     return kept
+
+
+def kept_label(
+    teacher: LanguageModel,
+    questions: Sequence[Question],
+    folder: Path,
+    advance: Callable[[int], None] | None = None,
+) -> list[Question]:
+    """Answer questions as `label` does, once: a later call reads the answers from the folder.
+
+    Raises:
+        IdpError: as for `label`.
+        OutputError: the folder cannot be written to.
+    """
+    asked = repr((teacher.fingerprint, teacher.dtype, list(questions)))
+    path = folder / f"answers-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return [Question(**{**one, "options": tuple(one["options"])}) for one in kept]
+    answered = label(teacher, questions, advance=advance)
+    atomic_write_text(path, json_text([asdict(question) for question in answered]))
+    return answered
 
 
 def _choose(

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from idp.errors import BankError, TaskError
+from idp.model.gradients import no_gradient
 from idp.tune.batches import batches_of
 from idp.tune.examples import Example
 from idp.tune.objective import Objective
 from idp.tune.plan import Plan, make_optimizer
-from idp.tune.steps import diverged, drawn, drive, judges, no_gradient, optimizer_tensors, run_key
+from idp.tune.steps import diverged, drawn, drive, judges, optimizer_tensors, run_key
 
 __all__ = ["Job", "Point", "Tuned", "tune"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.run.score import Scored, score_prompts
+from idp.run.batching import BatchSize
+from idp.run.score import Scored, score
 from idp.run.store import PrefixStore
 from idp.tune.checkpoint import load_tensors, save_tensors
 from idp.tune.examples import Example
@@ -55,9 +57,9 @@ def example_losses(
         >>> example_losses(PrefixStore(lm, bank), examples).shape  # doctest: +SKIP
         torch.Size([500, 10])
     """
-    table = score_prompts(store, [example.request for example in examples], batch_size=batch_size, advance=advance)
-    losses = [[_loss(example, scored) for scored in row] for example, row in zip(examples, table, strict=True)]
-    return torch.tensor(losses, dtype=torch.float64).reshape(len(examples), len(store) + 1)  # (N, m + 1)
+    size = BatchSize(batch_size)
+    columns = [_column(store, arm, examples, size, advance) for arm in _arms(store)]  # (N,) each
+    return torch.stack(columns, dim=1)
 
 
 def kept_losses(
@@ -67,13 +69,13 @@ def kept_losses(
     folder: Path,
     advance: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Measure the losses of examples under prompts as `example_losses` does, once: a later call reads them.
+    """Measure the losses of examples under prompts as `example_losses` does, each once: later calls read them.
 
     Args:
         lm: the model.
         prompts: `m` prompts.
         examples: `N` examples.
-        folder: where the losses are kept.
+        folder: where the losses are kept, a file a prompt.
         advance: as for `example_losses`.
 
     Returns:
@@ -83,14 +85,68 @@ def kept_losses(
         IdpError: as for `example_losses`.
         OutputError: the folder cannot be written to.
     """
-    asked = [[prompt.digest for prompt in prompts], list(examples), lm.fingerprint, lm.dtype]
-    key = hashlib.sha256(repr(asked).encode()).hexdigest()
-    path = folder / f"losses-{key[:16]}.safetensors"
-    if (kept := load_tensors(path, key)) is not None:
-        return kept["losses"]
-    losses = example_losses(PrefixStore(lm, PromptBank(prompts)), examples, advance=advance)
-    save_tensors(path, {"losses": losses}, key)
-    return losses
+    store, size = PrefixStore(lm, PromptBank(prompts)), BatchSize(None)
+    digests = [*(prompt.digest for prompt in prompts), "none"]
+    columns = [
+        _Ledger(folder, repr((digest, lm.fingerprint, lm.dtype))).column(
+            examples, partial(_column, store, arm, size=size, advance=advance), advance
+        )
+        for arm, digest in zip(_arms(store), digests, strict=True)
+    ]
+    return torch.stack(columns, dim=1)  # (N, m + 1)
+
+
+class _Ledger:
+    """The losses of one prompt that were measured so far."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.key = hashlib.sha256(identity.encode()).hexdigest()
+        self.path = folder / f"losses-{self.key[:16]}.safetensors"
+
+    def column(
+        self,
+        examples: Sequence[Example],
+        measure: Callable[[list[Example]], Tensor],
+        advance: Callable[[int], None] | None,
+    ) -> Tensor:
+        """The losses of examples, `(N,)`; what is missing is measured and kept."""
+        marks = [_mark(example) for example in examples]
+        kept = load_tensors(self.path, self.key) or {}
+        known = dict(zip(*(kept[name].tolist() for name in ("examples", "losses")), strict=True)) if kept else {}
+        missing = {mark: example for mark, example in zip(marks, examples, strict=True) if mark not in known}
+        if advance:
+            advance(len(examples) - len(missing))
+        if missing:
+            known |= zip(missing, measure([*missing.values()]).tolist(), strict=True)
+            tensors = {
+                "examples": torch.tensor([*known]),
+                "losses": torch.tensor([*known.values()], dtype=torch.float64),
+            }
+            save_tensors(self.path, tensors, self.key)
+        return torch.tensor([known[mark] for mark in marks], dtype=torch.float64)
+
+
+def _mark(example: Example) -> int:
+    """What an example is known by, in 63 bits."""
+    return int.from_bytes(hashlib.sha256(repr(example).encode()).digest()[:8], "big") >> 1
+
+
+def _arms(store: PrefixStore) -> list[int]:
+    return [*range(len(store)), -1]
+
+
+def _column(
+    store: PrefixStore,
+    arm: int,
+    examples: Sequence[Example],
+    size: BatchSize,
+    advance: Callable[[int], None] | None,
+) -> Tensor:
+    """The losses of examples under one prompt, `(N,)`."""
+    requests = [example.request for example in examples]
+    scored = score(store, requests, [arm] * len(requests), batch_size=size, advance=advance)
+    losses = [_loss(example, each) for example, each in zip(examples, scored, strict=True)]
+    return torch.tensor(losses, dtype=torch.float64)
 
 
 def _loss(example: Example, scored: Scored) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from idp.errors import BankError, TaskError
+from idp.model.gradients import no_gradient
 from idp.select.features import mean_embeddings
 from idp.select.smop import Routing, route
 from idp.tune.batches import batches_of
@@ -22,7 +23,7 @@ from idp.tune.examples import Example
 from idp.tune.initial import initial
 from idp.tune.objective import Objective, Step
 from idp.tune.plan import Plan, make_optimizer
-from idp.tune.steps import diverged, drawn, drive, judges, no_gradient, optimizer_tensors, run_key
+from idp.tune.steps import diverged, drawn, drive, judges, optimizer_tensors, run_key
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from idp.bank.bank import PromptBank
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["mixture_bank"]
 
 
-def mixture_bank(
-    mixture: Mixture, lm: LanguageModel, examples: Sequence[Example], provenance: Mapping[str, Any] | None = None
-) -> PromptBank:
+def mixture_bank(mixture: Mixture, lm: LanguageModel, examples: Sequence[Example]) -> PromptBank:
     """Make a bank of a mixture, with its router as the selector `smop`.
 
     Trained, a prompt is multiplied by its gate `p_j`, which every input sets anew; the keys and values of a bank's
@@ -35,7 +33,6 @@ def mixture_bank(
         lm: the model it was tuned on.
         examples: whose contexts the gates are measured on, best held out. A prompt that none of them is routed to gets
             the largest gate it has on any.
-        provenance: how the mixture was tuned; it becomes that of the bank.
 
     Returns:
         The bank of `k` prompts.
@@ -54,7 +51,7 @@ def mixture_bank(
         Prompt(f"smop-{number}", embedding=facts["gate"] * embedding, provenance=facts)
         for number, (embedding, facts) in enumerate(zip(mixture.embeddings, gates, strict=True))
     ]
-    made = {"held_out_loss": mixture.best.held_out, "best_step": mixture.best.step, **(provenance or {})}
+    made = {"held_out_loss": mixture.best.held_out, "best_step": mixture.best.step}
     bank = PromptBank(prompts, fingerprint=lm.fingerprint, provenance=made)
     return bank.with_selector("smop", SmopSelector.of(mixture.router, bank, lm).state())
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from idp.errors import PromptTooLongError, TaskError
+from idp.errors import PromptTooLongError
+from idp.model.gradients import require_gradients
 from idp.run.packing import Request
 from idp.run.ways import reach, way_of
 from idp.tune.examples import Example, as_text
 from idp.tune.live import CachedPrompts, EmbeddedPrompts, LivePrompts, Predictions
 from idp.tune.memory import require_recomputation
-from idp.tune.terms import TAUGHT, Reading, parse_terms, weigh, written
+from idp.tune.terms import TAUGHT, Reading, parse_terms, require_teacher, weigh, written
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
@@ -50,7 +51,7 @@ class Objective:
 
     Raises:
         TaskError: an unknown term, or one that needs a teacher where there is none.
-        ModelError: activations cannot be recomputed.
+        ModelError: no gradient reaches the model's input embeddings, or activations cannot be recomputed.
 
     Source: prompt tuning, arXiv 2104.08691 section 2; on a compressed model, arXiv 2305.11186 (`next-token`).
 
@@ -73,8 +74,8 @@ class Objective:
         self.terms = parse_terms(terms)
         self.teacher = teacher
         self.text_tokens = text_tokens
-        if teacher is None and (taught := sorted(self.terms.keys() & TAUGHT)):
-            raise TaskError(f"the objective {taught[0]!r} needs the dense model as teacher; name it (--teacher).")
+        require_teacher(self.terms, teacher is not None)
+        require_gradients(lm)
         self.recompute = recompute
         if recompute:
             require_recomputation(lm)
@@ -185,8 +186,10 @@ class Step:
         sources, targets, owners = (t.to(device) for t in (layout.sources, layout.targets, layout.owners))
         counts = [len(request.continuations) for request in requests]
         # Positions are taken once and then repeated: gradients of a place that indexing takes several times are added
-        # up by threads in any order, those of index_select in one.
-        picked = logits.index_select(0, sources)  # (N, V)
+        # up by threads in any order, those of index_select in one. Of running text, whose logits take the most memory,
+        # each predicts one token, in order.
+        as_they_are = torch.equal(layout.sources, torch.arange(len(logits)))
+        picked = logits if as_they_are else logits.index_select(0, sources)  # (N, V)
         chosen = picked.log_softmax(-1).gather(1, targets[:, None])[:, 0]  # (N,)
         likelihoods = _table(_per_option(chosen, owners, layout.num_options), counts, -torch.inf)  # (B, O)
         single = torch.tensor([count == 1 for count in counts], device=device)

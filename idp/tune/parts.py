@@ -32,6 +32,9 @@ JUDGES = 3
 FEWEST_JUDGES = 20
 """Fewer do not tell good prompts from bad ones."""
 
+UNTUNED = -1
+"""The part of held-out examples whose part has no tuning example: they get the static prompt, the one before part 0."""
+
 OWN = "own part"
 """What held-out examples cost under the prompt of their own part, among the losses of a round."""
 
@@ -55,12 +58,12 @@ class PartsSettings:
         TaskError: numbers that make no sense.
     """
 
-    parts: int = 20
-    rounds: int = 2
-    balance: float = 1.0
-    sample: int = 4000
-    features: tuple[str, ...] = ("state",)
-    seed: int = 0
+    parts: int
+    rounds: int
+    balance: float
+    sample: int
+    features: tuple[str, ...]
+    seed: int
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -96,7 +99,7 @@ class Parts:
     Attributes:
         prompts: one a part, `(n_i, d)` each.
         tuning: the part of each tuning example.
-        held_out: the part of each held-out example.
+        held_out: the part of each held-out example, or `UNTUNED`.
         rounds: what each round came to, those too whose prompts were not kept.
         curves: by round and part, such as `round-1/part-3`, the tuning curve.
         history: of each prompt the tuning curves of all rounds.
@@ -186,7 +189,7 @@ class Rounds:
         counts = tuple(len(job.examples) for job in jobs)
         curves = {f"round-{number}/{job.name}": one.curve for job, one in zip(jobs, tuned, strict=True)}
         prompts = [one.embedding for one in tuned]
-        assigned = [places.get(part, 0) for part in assigned]
+        assigned = [places.get(part, UNTUNED) for part in assigned]
         held = assigned[len(self.tuning) :]
         judged = Round(counts, self._judged(prompts, held[::JUDGES]))
         self.observer.note(f"round {number}: {judged}")
@@ -212,7 +215,7 @@ class Rounds:
         sample = sorted(random.Random(self.settings.seed).sample(range(len(self.tuning)), count))
         losses = self._losses("assigning examples", parts.prompts, [self.tuning[i] for i in sample])
         gate = Gate.fit(features[sample], losses[:, :-1])
-        current = torch.tensor([*parts.tuning, *parts.held_out])
+        current = torch.tensor([*parts.tuning, *parts.held_out]).clamp_min(0)
         return balanced(gate.expected(features), self.settings.balance, current)
 
     def _judged(self, prompts: Sequence[Tensor], own: list[int]) -> dict[str, float]:

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from idp.bank.bank import PromptBank
 from idp.errors import TaskError
 from idp.observer import Observer
+from idp.run.store import PrefixStore
 from idp.tune.config import BuildConfig
 from idp.tune.corpus import pack, read_documents
 from idp.tune.examples import Example, fitting
-from idp.tune.labels import label
+from idp.tune.labels import kept_label
 from idp.tune.overlap import Overlap, overlaps
 from idp.tune.questions import encode_questions, read_questions
 from idp.tune.splits import split
@@ -22,7 +24,7 @@ from idp.tune.splits import split
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Data", "Gathered", "gather", "prepare", "text_of"]
+__all__ = ["Data", "Gathered", "gather", "prepare", "reported", "text_of"]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,11 @@ class Gathered:
 
 
 def gather(
-    lm: LanguageModel, config: BuildConfig, dense: Callable[[], LanguageModel | None], observer: Observer
+    lm: LanguageModel,
+    config: BuildConfig,
+    dense: Callable[[], LanguageModel | None],
+    folder: Path,
+    observer: Observer,
 ) -> Gathered:
     """Read the running text and the questions that a config names.
 
@@ -64,9 +70,10 @@ def gather(
 
     Args:
         lm: the model whose tokenizer is used.
-        config: `text`, `questions`, `template`, `row_tokens` and `limit` of it.
+        config: `text`, `text_field`, `text_split`, `questions`, `template`, `row_tokens` and `limit` of it.
         dense: gives the dense model, if there is one; it is asked for only where answers are missing.
-        observer: is told how far its answers are.
+        folder: where its answers are kept.
+        observer: is told how far they are.
 
     Raises:
         TaskError: a source that is missing, empty, in another encoding or of another form, or unlabelled questions
@@ -75,11 +82,12 @@ def gather(
     examples: list[Example] = []
     counts: Counter[str] = Counter()
     for source in config.text:
-        rows = pack(lm, read_documents(source), config.row_tokens, rows=config.limit or None)
+        documents = read_documents(source, field=config.text_field, split=config.text_split)
+        rows = pack(lm, documents, config.row_tokens, rows=config.limit or None)
         counts[Path(source).name] += len(rows)
         examples += rows
     for source in config.questions:
-        found = _questions(lm, Path(source), config, dense, observer)
+        found = _questions(lm, Path(source), config, dense, folder, observer)
         counts[Path(source).name] += len(found)
         examples += found
     return Gathered(examples, dict(counts))
@@ -90,6 +98,7 @@ def _questions(
     path: Path,
     config: BuildConfig,
     dense: Callable[[], LanguageModel | None],
+    folder: Path,
     observer: Observer,
 ) -> list[Example]:
     questions = read_questions(path, template=config.template)[: config.limit or None]
@@ -97,7 +106,7 @@ def _questions(
         if (teacher := dense()) is None:
             raise TaskError(f"{path} has questions without answers; name the dense model, which can give them.")
         observer.stage(f"asking {teacher.name} about {path.name}", unanswered)
-        questions = label(teacher, questions, advance=observer.advance)
+        questions = kept_label(teacher, questions, folder, observer.advance)
     return encode_questions(lm, questions)
 
 
@@ -122,31 +131,47 @@ def prepare(
     """
     if not gathered.examples:
         raise TaskError("there is nothing to tune on: give --text, --questions or --tasks.")
-    kept, overlap = _without(lm, gathered.examples, evaluation)
-    if overlap is not None:
-        note(f"{overlap.found} of {overlap.checked} tuning items overlap with evaluation items and are left out")
-    fit = fitting(lm, kept, max(config.lengths), text_tokens=config.row_tokens)
+    gone, overlap = _overlapping(lm, gathered.examples, evaluation)
+    if overlap:
+        note(f"{len(gone)} of {overlap['checked']} tuning items overlap with evaluation items and are left out")
+    kept = [example for place, example in enumerate(gathered.examples) if place not in gone]
+    if not kept:
+        raise TaskError("every tuning item overlaps with an evaluation item: tune on other data.")
+    fit = fitting(lm, kept, _longest(lm, config), text_tokens=config.row_tokens)
     tuning, held_out = split(fit, config.held_out, config.seed)
-    about: dict[str, Any] = {"sources": gathered.counts, "tuning": len(tuning), "held_out": len(held_out)}
-    if overlap is not None:
-        about["overlap"] = {**asdict(overlap), "examples": list(overlap.examples)}
-    return Data(tuning, held_out, about)
+    about = {"sources": gathered.counts, "tuning": len(tuning), "held_out": len(held_out)}
+    return Data(tuning, held_out, about | ({"overlap": overlap} if overlap else {}))
 
 
-def _without(
+def _longest(lm: LanguageModel, config: BuildConfig) -> int:
+    """Tokens of the longest prompt that will stand before the examples."""
+    if config.method != "texts":
+        return max(config.lengths)
+    store = PrefixStore(lm, PromptBank.load(config.pool))
+    return max(store.length(index) for index in range(len(store)))
+
+
+def reported(lm: LanguageModel, data: Data, evaluation: Iterable[str]) -> Data:
+    """Say how much wording data shares with what is evaluated on, and leave it as it is.
+
+    For data that is apart from it by construction, as facts of the reference world are: their stories are made of the
+    same sentences.
+    """
+    _, about = _overlapping(lm, [*data.tuning, *data.held_out], evaluation)
+    return Data(data.tuning, data.held_out, {**data.about, "overlap": {**about, "kept": True}})
+
+
+def _overlapping(
     lm: LanguageModel, examples: Sequence[Example], evaluation: Iterable[str]
-) -> tuple[list[Example], Overlap | None]:
-    """Leave out examples that overlap with evaluation texts; None where there are no such texts."""
+) -> tuple[set[int], dict[str, Any]]:
+    """Places of examples that overlap with evaluation texts, and what a bank says of it: nothing without texts."""
     against = list(evaluation)
     if not against:
-        return list(examples), None
+        return set(), {}
     texts = [text_of(lm, example) for example in examples]
     found = overlaps(texts, against)
-    gone = set(found)
-    if len(gone) == len(texts):
-        raise TaskError("every tuning item overlaps with an evaluation item: tune on other data.")
-    kept = [example for place, example in enumerate(examples) if place not in gone]
-    return kept, Overlap.of(texts, found)
+    overlap = Overlap.of(texts, found)
+    return set(found), {**asdict(overlap), "examples": list(overlap.examples)}
 
 
 def text_of(lm: LanguageModel, example: Example) -> str:

@@ -51,8 +51,12 @@ class Stages:
         if self._current:
             took = time.monotonic() - self._began
             self.seconds[self._current] = self.seconds.get(self._current, 0.0) + took
-            _LOG.info("%s: %.1f s", self._current, took)
+            _LOG.info("%s: %.1f s, at most %s in memory so far", self._current, took, _size(peak_memory()))
         self._current = ""
+
+
+def _size(size: int | None) -> str:
+    return "an unknown size" if size is None else f"{size / 1e9:.2f} GB"
 
 
 def peak_memory() -> int | None:

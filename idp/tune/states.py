@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from idp.run.guard import broken_numbers
+
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
@@ -30,6 +32,9 @@ def context_states(lm: LanguageModel, contexts: Sequence[Sequence[int]]) -> Tens
     Returns:
         `(N, d)` in fp64 on the CPU.
 
+    Raises:
+        ModelError: the model computed NaN.
+
     Source: middle layers as features of a sentence, arXiv 2502.02013.
 
     Example:
@@ -39,6 +44,8 @@ def context_states(lm: LanguageModel, contexts: Sequence[Sequence[int]]) -> Tens
     states = torch.empty(len(contexts), lm.hidden_size, dtype=torch.float64)
     for rows in _batches(contexts):
         states[rows] = _middle_states(lm, [contexts[row] for row in rows])
+    if not bool(torch.isfinite(states).all()):
+        raise broken_numbers(lm, "hidden states that are no numbers")
     return states
 
 

@@ -18,10 +18,9 @@ from idp.tune.examples import Example
 from idp.tune.plan import Plan
 
 if TYPE_CHECKING:
-    from idp.model.loaded import LanguageModel
     from idp.tune.objective import Objective
 
-__all__ = ["Run", "diverged", "drawn", "drive", "judges", "no_gradient", "optimizer_tensors", "run_key"]
+__all__ = ["Run", "diverged", "drawn", "drive", "judges", "optimizer_tensors", "run_key"]
 
 POINTS = 10
 SAVE_EVERY = 50
@@ -141,14 +140,6 @@ def run_key(objective: Objective, plan: Plan, parts: object, tensors: Sequence[T
     for tensor in tensors:
         digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def no_gradient(lm: LanguageModel) -> ModelError:
-    """The error for a model that cannot be trained through."""
-    return ModelError(
-        f"no gradient reaches the input embeddings of {lm.name}, so no prompt can be tuned on it: its kernels have no "
-        "backward pass. Build a bank of text prompts instead (--method texts)."
-    )
 
 
 def diverged(name: str, step: int, plan: Plan) -> ModelError:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from idp.errors import ModelError, TaskError
 from idp.run.batching import BatchSize, run_batches
+from idp.run.guard import broken_numbers
 from idp.run.packing import Request, lay_out
 from idp.run.passes import Job
 from idp.run.readout import readout
@@ -24,7 +25,7 @@ from idp.tune.checkpoint import load_tensors, save_tensors
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Lesson", "Teacher", "teach"]
+__all__ = ["Lesson", "Teacher", "require_same_tokenizer", "teach"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Lesson:
         Source: arXiv 1503.02531, sections 2 and 2.1.
         """
         ids, known = self.ids.to(logits.device), self.log_probs.to(logits.device)  # (N, k)
-        scaled = logits / self.temperature
+        scaled = logits if self.temperature == 1 else logits / self.temperature
         norms = scaled.logsumexp(-1, keepdim=True)  # (N, 1)
         top = (known.exp() * (known - (scaled.gather(1, ids) - norms))).sum(-1)  # (N,)
         rest = 1 - known.exp().sum(-1)  # (N,) the teacher's mass elsewhere
@@ -134,11 +135,7 @@ def teach(
     """
     if top_k < 1 or not temperature > 0:
         raise TaskError(f"cannot keep the {top_k} most likely tokens at temperature {temperature:g}.")
-    if teacher.fingerprint.tokenizer != student.fingerprint.tokenizer:
-        raise ModelError(
-            f"the teacher {teacher.name} has another tokenizer than {student.name}, so their tokens cannot be "
-            "compared: name the dense model that was compressed."
-        )
+    require_same_tokenizer(teacher, student)
     vocabulary = min(teacher.vocab_size, student.vocab_size)
     desk = _Desk(teacher, min(top_k, vocabulary), vocabulary, temperature)
     different = list(dict.fromkeys(requests))
@@ -149,6 +146,19 @@ def teach(
         if advance:
             advance(len(shard))
     return Teacher(teacher.name, temperature, lessons, desk.identity)
+
+
+def require_same_tokenizer(teacher: LanguageModel, student: LanguageModel) -> None:
+    """Check that the token ids of one model mean the same to the other.
+
+    Raises:
+        ModelError: they do not.
+    """
+    if teacher.fingerprint.tokenizer != student.fingerprint.tokenizer:
+        raise ModelError(
+            f"the teacher {teacher.name} has another tokenizer than {student.name}, so their tokens cannot be "
+            "compared: name the dense model that was compressed."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +241,8 @@ class _Desk:
             here = ((sources >= part.start) & (sources < part.stop)).nonzero()[:, 0]
             wanted = (sources[here] - part.start).to(logits.device), targets[here].to(logits.device)
             chosen[here] = logits.log_softmax(-1)[wanted].cpu()
+        if bool(torch.isnan(chosen).any()):
+            raise broken_numbers(self.lm, "NaN instead of probabilities")
         likelihoods = torch.zeros(layout.num_options).index_add(0, layout.owners, chosen)
         kept = {"ids": torch.cat(ids)[sources], "log_probs": torch.cat(best)[sources]}  # (N, k) each
         return self.apart({"likelihoods": likelihoods, **kept}, requests)

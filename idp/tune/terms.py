@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idp.errors import TaskError, suggest
 
-__all__ = ["TERMS", "Reading", "parse_terms", "weigh", "written"]
+__all__ = ["TAUGHT", "TERMS", "Reading", "parse_terms", "require_teacher", "weigh", "written"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,8 @@ teacher's next-token distributions from ours, summed over the tokens of option `
 """
 
 TAUGHT = frozenset({"distill", "distill-choice"})
+"""Terms that need a teacher."""
+
 _AMONG_OPTIONS = frozenset({"choice", "distill-choice"})
 
 
@@ -117,6 +119,16 @@ def parse_terms(text: str) -> dict[str, float]:
     if "next-token" in terms and len(terms.keys() - {"next-token", "distill"}) > 0:
         raise TaskError(f"next-token reads questions as running text, without options: {text!r} cannot be computed.")
     return terms
+
+
+def require_teacher(terms: Mapping[str, float], there_is_one: bool) -> None:
+    """Check that terms can be computed.
+
+    Raises:
+        TaskError: one of them needs a teacher, and there is none.
+    """
+    if not there_is_one and (taught := sorted(terms.keys() & TAUGHT)):
+        raise TaskError(f"the objective {taught[0]!r} needs the dense model as teacher; name it (--teacher).")
 
 
 def _weight(factor: str, text: str) -> float:

@@ -41,6 +41,6 @@ def test_runs_once_and_then_only_prints(study, tmp_path, monkeypatch, capsys):
     results = [json.loads(path.read_text()) for path in tmp_path.glob("reference/*/result.json")]
     assert len(results) == 3
     assert "labels" in first
-    monkeypatch.setattr(study, "build", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(study, "tune", lambda *_, **__: pytest.fail("tuned again"))
     study.main(**arguments)
     assert capsys.readouterr().out == first

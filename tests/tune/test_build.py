@@ -1,19 +1,33 @@
 from __future__ import annotations
 
+import copy
+import random
+
 import pytest
 import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.errors import TaskError
+from idp.errors import BankError, ModelError, TaskError
+from idp.model.loaded import LanguageModel
 from idp.observer import Silent
 from idp.select.registry import get_selector
-from idp.tune.build import build, objective_of
+from idp.tune.build import build
 from idp.tune.config import BuildConfig
-from idp.tune.prune import reduced
+from idp.tune.examples import Example
 from idp.tune.sources import Data
 
 SMALL = {"steps": 4, "part_steps": 4, "parts": 3, "lengths": (3,), "sample": 20, "batch_size": 4, "lr": 0.05}
+
+
+class Notes(Silent):
+    """An observer that remembers its notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
 
 
 @pytest.fixture
@@ -64,8 +78,6 @@ def test_static_alone(built):
 
 
 def test_the_teacher_is_the_default_where_there_is_one(built, tiny_lm, tmp_path):
-    assert objective_of(BuildConfig(), True) == "distill+distill-choice"
-    assert objective_of(BuildConfig(), False) == "answer+choice"
     result = built(teacher=tiny_lm(seed=1), method="static")
     assert result.bank.provenance["objective"] == "distill+distill-choice"
     assert list((tmp_path / "work" / "teacher").iterdir())
@@ -84,6 +96,8 @@ def test_a_mixture_has_its_router(built, tiny_lm):
     assert "router" in bank.selectors
     assert "smop" in bank.selectors
     assert result.starts == []
+    assert {"smop", "router", "oracle (a bound)"} <= set(result.means())
+    assert bank.provenance["best_step"] <= 4
 
 
 def test_texts_are_chosen_from_a_pool(built, tmp_path, monkeypatch, tiny_lm):
@@ -109,14 +123,72 @@ def test_activation_checkpointing_gives_the_same(built):
     torch.testing.assert_close(*(prompt.embedding for prompt in prompts), atol=1e-3, rtol=1e-3)
 
 
-def test_hints_at_prompts_that_are_left_out_go_to_the_next_best():
-    from idp.select.base import Calibration
+def test_gradients_of_held_out_examples_are_features_where_a_teacher_is_asked_too(built, tiny_lm):
+    assert built(teacher=tiny_lm(seed=1), features=("gradient",)).parts is not None
 
-    losses = torch.tensor([[0.5, 0.1, 0.9, 1.0], [0.2, 0.1, 0.9, 1.0], [0.9, 0.9, 0.1, 1.0]])
-    calibration = Calibration([[1], [2], [3]], losses, ["a"] * 3, [1, 1, 2])
-    less = reduced(calibration, [0, 2])
-    assert less.hints == [0, 0, 1]
-    assert torch.equal(less.losses, losses[:, [0, 2, 3]])
+
+@pytest.fixture
+def text_only(tiny_lm, tmp_path):
+    """Build from running text alone."""
+
+    def make(begin, **settings):
+        rng = random.Random(0)
+        rows = [
+            Example((begin or rng.randrange(3, 99),), (tuple(rng.randrange(3, 384) for _ in range(11)),), 0, "text")
+            for _ in range(240)
+        ]
+        config = BuildConfig(**(SMALL | settings))
+        told = Notes()
+        return build(tiny_lm(), Data(rows[:60], rows[60:], {}), config, tmp_path / "work", told), told.notes
+
+    return make
+
+
+def test_rows_of_text_are_told_apart_by_what_they_begin_with(text_only):
+    result, _ = text_only(begin=None)
+    assert result.parts is not None
+    assert len(result.parts.rounds[0].counts) == 3
+    assert {len(ids) for ids in result.calibration.inputs} == {6}
+    assert len(result.calibration.inputs) == 180
+
+
+def test_texts_that_are_known_by_their_beginning_alone_are_one_part(text_only, tiny_lm):
+    result, notes = text_only(begin=tiny_lm().prefix_token_id)
+    assert result.parts is not None
+    assert [len(each.counts) for each in result.parts.rounds] == [1, 1]
+    assert any("no more different inputs" in note for note in notes)
+
+
+def test_few_examples_are_said_to_be_few(tiny_lm, some_examples, tmp_path):
+    told = Notes()
+    data = Data(some_examples(6), some_examples(3, seed=1), {})
+    build(tiny_lm(), data, BuildConfig(**SMALL, method="static"), tmp_path, told)
+    assert any("too few to tell" in note for note in told.notes)
+
+
+def test_a_pool_of_another_model_is_refused(built, tiny_lm, tmp_path):
+    soft = torch.zeros(2, tiny_lm().hidden_size)
+    pool = PromptBank([Prompt("soft", embedding=soft)], fingerprint=tiny_lm(seed=1).fingerprint)
+    pool.save(tmp_path / "pool")
+    with pytest.raises(BankError, match="was made for"):
+        built(method="texts", pool=str(tmp_path / "pool"))
+
+
+def test_a_teacher_with_another_tokenizer_is_refused_whatever_it_is_for(built, tiny_lm):
+    base = tiny_lm(seed=1)
+    other = copy.copy(base.tokenizer)
+    other.add_tokens(["<another>"])
+    teacher = LanguageModel(base.model, other, "other")
+    for settings in ({"objective": "answer", "features": ("loss-gap",)}, {"method": "static"}):
+        with pytest.raises(ModelError, match="another tokenizer"):
+            built(teacher=teacher, **settings)
+
+
+def test_nothing_is_written_before_all_is_checked(built, tmp_path):
+    for wrong in ({"init": "foo"}, {"features": ("foo",)}, {"balance": 5.0}, {"method": "smop", "router_noise": -1.0}):
+        with pytest.raises(TaskError):
+            built(**wrong)
+    assert not (tmp_path / "work").exists()
 
 
 def test_no_data_and_unknown_terms_are_refused(tiny_lm, some_examples, tmp_path):

@@ -10,7 +10,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 
 from idp.errors import TaskError
-from idp.tune.examples import Example, encode, fitting
+from idp.tune.examples import Example, encode, fitting, reading
 
 
 def lm_eval_tokens(lm, text):
@@ -112,3 +112,12 @@ def test_running_text_is_cut_to_its_beginning(tiny_lm, prompt, kept, length):
 def test_nothing_that_fits_is_an_error(tiny_lm, examples, prompt):
     with pytest.raises(TaskError, match=f"none of {len(examples)} examples fits into the 256 tokens"):
         fitting(tiny_lm(), examples, prompt)
+
+
+def test_what_a_prompt_is_chosen_by(tiny_lm):
+    lm = tiny_lm()
+    question = Example((1, 7, 8), ((4,),), 0, "easy")
+    text = Example((lm.prefix_token_id,), ((8, 9, 4),), 0, "text")
+    row = Example((7,), ((8, 9, 4),), 0, "text")
+    assert [reading(lm, each) for each in (question, text, row)] == [(1, 7, 8), (lm.prefix_token_id,), (7, 8)]
+    assert reading(lm, Example((7,), ((8,),), 0, "text")) == (7,)

@@ -12,7 +12,7 @@ from idp.bank.text import text_bank
 from idp.bank.vectors import PromptVector
 from idp.errors import BankError, PromptTooLongError, TaskError
 from idp.tune.examples import Example
-from idp.tune.initial import INITS, frequent_rows, initial
+from idp.tune.initial import INITS, initial
 
 ALL = ["uniform", "vocabulary", "frequent", "labels", "text:Be brief.", "prompt:soft"]
 EASY = [Example((1, 10, 11), ((12,), (99,)), 0, "easy")]
@@ -34,13 +34,13 @@ def tokens_of(lm, rows):
 
 
 def test_frequent_rows_are_embeddings_of_tokens_of_the_examples(tiny_lm):
-    rows = frequent_rows(tiny_lm(), EASY, 3, seed=0)
+    rows = initial("frequent", tiny_lm(), EASY, 3, 0)
     assert rows.shape == (3, tiny_lm().hidden_size)
     assert sorted(tokens_of(tiny_lm(), rows)) == [10, 11, 12]
 
 
 def test_special_tokens_and_wrong_options_are_left_out(tiny_lm):
-    assert set(tokens_of(tiny_lm(), frequent_rows(tiny_lm(), EASY, 6, seed=0))) == {10, 11, 12}
+    assert set(tokens_of(tiny_lm(), initial("frequent", tiny_lm(), EASY, 6, 0))) == {10, 11, 12}
 
 
 def test_only_the_most_frequent_are_drawn(tiny_lm):
@@ -48,8 +48,7 @@ def test_only_the_most_frequent_are_drawn(tiny_lm):
     examples = [Example((1, *range(10, 10 + n)), ((200,),), 0, "easy") for n in range(1, 20)]
     rows = torch.cat([initial("frequent:4", lm, examples, 2, seed) for seed in range(20)])
     assert set(tokens_of(lm, rows)) == {10, 200, 11, 12}
-    for spec, pool in (("frequent:4", 4), ("frequent", 5000)):
-        assert torch.equal(initial(spec, lm, examples, 9, 0), frequent_rows(lm, examples, 9, 0, pool=pool))
+    assert torch.equal(initial("frequent", lm, examples, 9, 0), initial("frequent:5000", lm, examples, 9, 0))
 
 
 @pytest.mark.parametrize("spec", ["uniform", "uniform:model", "vocabulary", "frequent", "labels"])
@@ -210,6 +209,6 @@ def test_a_length_that_is_not_possible(tiny_lm, bank, spec):
 
 def test_no_tokens_to_start_from_is_an_error(tiny_lm):
     with pytest.raises(TaskError, match="no tokens"):
-        frequent_rows(tiny_lm(), [], 4, 0)
+        initial("frequent", tiny_lm(), [], 4, 0)
     with pytest.raises(TaskError, match="no answers"):
         initial("labels", tiny_lm(), [Example((1,), ((5, 6),), 0, "text")], 4, 0)

@@ -7,7 +7,7 @@ import torch
 
 from idp.errors import BankError, ModelError, TaskError
 from idp.tune import loop, steps
-from idp.tune.initial import frequent_rows
+from idp.tune.initial import initial
 from idp.tune.loop import Job, tune
 from idp.tune.objective import Objective
 from idp.tune.plan import Plan
@@ -17,7 +17,7 @@ from idp.tune.plan import Plan
 def setting(tiny_lm, some_examples):
     lm = tiny_lm()
     examples = some_examples(12)
-    return lm, frequent_rows(lm, examples, 4, seed=0), examples, some_examples(6, seed=1)
+    return lm, initial("frequent", lm, examples, 4, 0), examples, some_examples(6, seed=1)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_tuning_lowers_the_training_loss_and_never_returns_worse_than_the_start(
 @pytest.mark.parametrize("architecture", ["opt", "gpt2", "bloom"])
 def test_tunes_other_architectures(tiny_lm, some_examples, architecture):
     lm, examples = tiny_lm(architecture), some_examples(6)
-    init = frequent_rows(lm, examples, 3, seed=0)
+    init = initial("frequent", lm, examples, 3, 0)
     tuned = tune_one(lm, init, examples, examples, steps=10, lr=0.05, batch_size=6)
     assert tuned.best.held_out < tuned.curve[0].held_out
 

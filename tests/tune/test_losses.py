@@ -9,8 +9,9 @@ from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.run.score import score
 from idp.run.store import PrefixStore
+from idp.tune import losses as module
 from idp.tune.examples import Example
-from idp.tune.losses import example_losses
+from idp.tune.losses import example_losses, kept_losses
 from idp.tune.objective import Objective
 
 
@@ -59,6 +60,55 @@ def test_batches_do_not_matter_and_progress_is_complete(tiny_lm, some_examples, 
     first = example_losses(store, examples, batch_size=2, advance=steps.append)
     torch.testing.assert_close(first, example_losses(store, examples, batch_size=7), atol=1e-4, rtol=1e-4)
     assert sum(steps) == 7 * 3
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """How many examples were measured under how manieth prompt, call by call."""
+    calls, column = [], module._column
+
+    def counting(store, arm, examples, *rest, **named):
+        calls.append((arm, len(examples)))
+        return column(store, arm, examples, *rest, **named)
+
+    monkeypatch.setattr(module, "_column", counting)
+    return calls
+
+
+def test_what_was_measured_is_read(tiny_lm, some_examples, bank, tmp_path, measured):
+    lm, examples, steps = tiny_lm(), some_examples(9), []
+    kept_losses(lm, list(bank)[:1], examples[:4], tmp_path)
+    found = kept_losses(lm, list(bank), [*examples, examples[2]], tmp_path, steps.append)
+    assert measured == [(0, 4), (-1, 4), (0, 5), (1, 9), (-1, 5)]
+    assert sum(steps) == 10 * 3
+    store = PrefixStore(lm, bank)
+    torch.testing.assert_close(found, example_losses(store, [*examples, examples[2]]), atol=1e-4, rtol=1e-4)
+    measured.clear()
+    assert torch.equal(kept_losses(lm, list(bank), [*examples, examples[2]], tmp_path), found)
+    assert measured == []
+
+
+def test_an_interruption_costs_one_prompt(tiny_lm, some_examples, bank, tmp_path, measured, monkeypatch):
+    lm, examples, column = tiny_lm(), some_examples(5), module._column
+
+    def interrupted(store, arm, examples, **named):
+        if arm == -1:
+            raise KeyboardInterrupt
+        return column(store, arm, examples, **named)
+
+    monkeypatch.setattr(module, "_column", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kept_losses(lm, list(bank), examples, tmp_path)
+    monkeypatch.setattr(module, "_column", column)
+    measured.clear()
+    kept_losses(lm, list(bank), examples, tmp_path)
+    assert measured == [(-1, 5)]
+
+
+def test_losses_of_another_model_are_not_read(tiny_lm, some_examples, bank, tmp_path, measured):
+    for lm in (tiny_lm(), tiny_lm(seed=1)):
+        kept_losses(lm, [bank["text"]], some_examples(3), tmp_path)
+    assert measured == [(0, 3), (-1, 3)] * 2
 
 
 def test_no_examples_give_no_rows(tiny_lm, bank):

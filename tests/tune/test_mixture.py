@@ -9,7 +9,7 @@ import torch
 from idp.errors import BankError, ModelError, TaskError
 from idp.select.smop import route
 from idp.tune import mixture, steps
-from idp.tune.initial import frequent_rows, initial
+from idp.tune.initial import initial
 from idp.tune.loop import Job, tune
 from idp.tune.mixture import MixtureConfig, tune_mixture
 from idp.tune.objective import Objective
@@ -55,7 +55,7 @@ def test_tuning_lowers_the_loss_and_says_who_goes_where(setting):
 def test_one_prompt_is_prompt_tuning(setting, plan):
     """With k = 1 the gate is 1, whatever router and noise say."""
     objective, examples, held_out = setting
-    init = frequent_rows(objective.lm, examples, 4, seed=0)
+    init = initial("frequent", objective.lm, examples, 4, 0)
     [alone] = tune(objective, [Job("alone", init, examples, held_out)], plan)
     mixed = tuned(setting, plan, MixtureConfig(num_prompts=1, length=4, balance=0.5), init=init)
     torch.testing.assert_close(mixed.embeddings[0], alone.embedding, atol=2e-4, rtol=1e-3)
@@ -69,7 +69,7 @@ def test_one_prompt_is_prompt_tuning(setting, plan):
 def test_gradients_are_those_of_the_plain_graph(setting):
     """Each row's own prompt is a leaf of its pass; what it gets has to arrive at prompts and router."""
     objective, examples, held_out = setting
-    start = frequent_rows(objective.lm, examples, 6, seed=0).view(3, 2, -1)
+    start = initial("frequent", objective.lm, examples, 6, 0).view(3, 2, -1)
     plan = Plan(steps=1, batch_size=12, clip=0.0, rows_at_once=5)
     run = mixture._Run(objective, replace(CONFIG, noise=0.0), examples, held_out, plan, start)
     before = [run.table, run.router]

@@ -6,20 +6,22 @@ import torch
 from idp.errors import TaskError
 from idp.observer import Silent
 from idp.tune.features import Source
-from idp.tune.initial import frequent_rows
+from idp.tune.initial import initial
 from idp.tune.objective import Objective
 from idp.tune.parts import OWN, PartsSettings, Rounds
 from idp.tune.plan import Plan
+
+SETTINGS = {"parts": 20, "rounds": 2, "balance": 1.0, "sample": 4000, "features": ("state",), "seed": 0}
 
 
 @pytest.fixture
 def rounds(tiny_lm, some_examples, tmp_path):
     """Rounds on random data; settings and plan may be overridden."""
     lm, tuning = tiny_lm(), some_examples(40, kinds="ca")
-    static = frequent_rows(lm, tuning, 3, seed=0)
+    static = initial("frequent", lm, tuning, 3, 0)
 
     def make(observer=None, folder="work", **settings):
-        fields = {"parts": 3, "rounds": 2, "sample": 30} | settings
+        fields = SETTINGS | {"parts": 3, "sample": 30} | settings
         return Rounds(
             Source(Objective(lm), static, None, 0),
             tuning,
@@ -89,7 +91,7 @@ def test_the_same_again_and_from_its_checkpoints(rounds, monkeypatch):
     first = make().run([static])
     fresh = make(folder="another").run([static])
     monkeypatch.setattr("idp.tune.loop._Run.update", lambda *_: pytest.fail("tuned again"))
-    monkeypatch.setattr("idp.tune.losses.example_losses", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("idp.tune.losses._column", lambda *_, **__: pytest.fail("measured again"))
     kept = make().run([static])
     for other in (fresh, kept):
         assert all(torch.equal(*pair) for pair in zip(first.prompts, other.prompts, strict=True))
@@ -99,7 +101,7 @@ def test_the_same_again_and_from_its_checkpoints(rounds, monkeypatch):
 @pytest.mark.parametrize("wrong", [{"parts": 0}, {"rounds": 0}, {"sample": 0}])
 def test_numbers_that_make_no_sense_are_refused(wrong):
     with pytest.raises(TaskError, match="cannot make"):
-        PartsSettings(**wrong)
+        PartsSettings(**(SETTINGS | wrong))
 
 
 def test_more_parts_than_examples_are_refused(rounds):

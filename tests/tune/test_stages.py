@@ -11,6 +11,7 @@ from idp.tune.stages import Stages, peak_memory
 def test_every_stage_is_timed_logged_and_passed_on(watcher, monkeypatch, caplog):
     clock = iter([0.0, 2.0, 2.0, 5.0, 5.0, 9.0])
     monkeypatch.setattr(stages.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(stages, "peak_memory", lambda: 1_540_000_000)
     told = watcher()
     timed = Stages(told)
     with caplog.at_level(logging.INFO, "idp"):
@@ -24,7 +25,13 @@ def test_every_stage_is_timed_logged_and_passed_on(watcher, monkeypatch, caplog)
     assert timed.seconds == {"teacher": 6.0, "losses": 3.0}
     assert told.stages == [["teacher", 3, 2], ["losses", None, 0], ["teacher", 1, 0]]
     assert told.notes == ["two prompts are needed"]
-    assert caplog.messages == ["teacher: 2.0 s", "two prompts are needed", "losses: 3.0 s", "teacher: 4.0 s"]
+    memory = "at most 1.54 GB in memory so far"
+    assert caplog.messages == [
+        f"teacher: 2.0 s, {memory}",
+        "two prompts are needed",
+        f"losses: 3.0 s, {memory}",
+        f"teacher: 4.0 s, {memory}",
+    ]
 
 
 def test_peak_memory_grows_with_what_is_held():

@@ -154,3 +154,13 @@ def test_what_it_was_not_asked_is_an_error(tiny_lm):
 def test_numbers_that_make_no_sense_are_refused(tiny_lm, wrong):
     with pytest.raises(TaskError, match="cannot keep"):
         teach(tiny_lm(), tiny_lm(), [], **wrong)
+
+
+def test_a_teacher_that_computes_nan_is_refused_and_nothing_is_kept(tiny_lm, some_examples, tmp_path):
+    lm = tiny_lm()
+    broken = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer, "broken")
+    with torch.no_grad():
+        broken.model.lm_head.weight[7] = float("nan")
+    with pytest.raises(ModelError, match="broken computed NaN"):
+        teach(broken, lm, [example.request for example in some_examples(4)], folder=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import json as jsonlib
 from collections.abc import Callable
-from dataclasses import Field, fields
-from functools import cache
+from dataclasses import Field, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
@@ -19,12 +18,7 @@ from idp.files import file_name
 from idp.tune.config import PRESETS, BuildConfig, load_config
 
 if TYPE_CHECKING:
-    from idp.model.aliases import ModelSpec
-    from idp.model.loaded import LanguageModel
-    from idp.observer import Observer
     from idp.tune.built import Built
-    from idp.tune.folder import RunFolder
-    from idp.tune.sources import Data
 
 Config = Annotated[
     str | None,
@@ -84,7 +78,8 @@ def build_command(
     """
     hush(debug)
     settings = (load_config(config) if config else BuildConfig()).changed(flags)
-    folder, built, seconds = _build(settings, output or default_output(settings.model), overwrite, debug)
+    folder = output or default_output(settings.model)
+    built, seconds = _build(settings, folder, overwrite, debug)
     if json:
         typer.echo(jsonlib.dumps(_told(folder, built, seconds), indent=2))
     else:
@@ -101,91 +96,37 @@ def default_output(model: str) -> Path:
     return Path("idp-banks") / file_name(model)
 
 
-def _build(
-    config: BuildConfig, output: Path, overwrite: bool, debug: bool
-) -> tuple[RunFolder, Built, dict[str, float]]:
-    """Load, gather, build and write, with progress on stderr; what each stage took is told too."""
+def _build(config: BuildConfig, output: Path, overwrite: bool, debug: bool) -> tuple[Built, dict[str, float]]:
+    """Build with progress on stderr; what each stage took is told too."""
     from idp.cli.progress import progress
     from idp.tune.stages import Stages
 
     with progress(debug) as told:
         observer = Stages(told)
         observer.stage("starting", None)
-        from idp.model.aliases import resolve
-        from idp.model.load import load
-        from idp.tune.build import asks_a_teacher, build
-        from idp.tune.folder import RunFolder
+        from idp.evaluate.building import build_bank
 
-        folder = RunFolder(output, config, overwrite)
-        with folder.logged():
-            spec = resolve(config.model)
-            lm = load(config.model, config.device, config.dtype)
-            observer.stage("reading data", None)
-            dense = cache(lambda: _dense(config, spec, lm))
-            data = _data(lm, config, spec, dense, observer)
-            teacher = dense() if asks_a_teacher(config) else None
-            folder.claim()
-            built = build(lm, data, config, folder.work, observer, teacher)
-            folder.finish(built, lm, teacher)
-            observer.finish()
-    return folder, built, observer.seconds
+        built = build_bank(config, output, observer, overwrite)
+        observer.finish()
+    return built, observer.seconds
 
 
-def _dense(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
-    """The dense model, if one is named or known."""
-    from idp.model.load import load
-
-    name = spec.dense if config.teacher == "auto" else config.teacher
-    if name in (None, "none"):
-        return None
-    teacher = load(str(name), config.device, lm.dtype)
-    if Path(str(name)).is_dir():
-        teacher.name = Path(str(name)).name  # a folder of this machine says nothing elsewhere
-    return teacher
-
-
-def _data(
-    lm: LanguageModel,
-    config: BuildConfig,
-    spec: ModelSpec,
-    dense: Callable[[], LanguageModel | None],
-    observer: Observer,
-) -> Data:
-    """Everything that the config names; of a reference model without data, its world."""
-    from idp.errors import TaskError
-    from idp.evaluate.material import evaluation_texts, training_items
-    from idp.model.aliases import aliases
-    from idp.tune.atlas import atlas_data
-    from idp.tune.sources import Gathered, gather, prepare
-
-    if not (config.text or config.questions or config.tasks):
-        if not (spec.name in aliases() and spec.name.startswith("reference")):
-            raise TaskError("there is nothing to tune on: give --text, --questions or --tasks.")
-        if config.check:
-            raise TaskError("facts of the reference world are apart from its tasks already: leave --check out.")
-        return atlas_data(lm, config.limit or config.atlas, config.seed)
-    found = gather(lm, config, dense, observer)
-    if config.tasks:
-        items = training_items(lm, config.tasks, config.limit, config.seed)
-        found = Gathered([*found.examples, *items.examples], found.counts | items.counts)
-    checked = tuple(dict.fromkeys([*config.check, *config.tasks]))
-    return prepare(lm, found, config, evaluation_texts(checked), observer.note)
-
-
-def _told(folder: RunFolder, built: Built, seconds: dict[str, float]) -> dict[str, Any]:
+def _told(folder: Path, built: Built, seconds: dict[str, float]) -> dict[str, Any]:
     """What `--json` prints."""
     from idp.tune.stages import peak_memory
 
     return {
-        "bank": str(folder.bank),
+        "bank": str(folder / "bank"),
         "prompts": len(built.bank),
         "held_out_loss": built.means(),
         "seconds": {name: round(took, 1) for name, took in seconds.items()},
         "peak_memory_bytes": peak_memory(),
+        "updates": built.updates,
+        "rounds": [asdict(each) for each in built.parts.rounds] if built.parts else [],
     }
 
 
-def _print(folder: RunFolder, built: Built, seconds: float) -> None:
+def _print(folder: Path, built: Built, seconds: float) -> None:
     """The prompts and what they cost."""
     from rich.console import Console
 
@@ -194,6 +135,6 @@ def _print(folder: RunFolder, built: Built, seconds: float) -> None:
 
     rows = [[name, f"{mean:.3f}"] for name, mean in built.means().items()]
     Console().print(grid(["held-out examples, prompt chosen by", "loss"], rows), "")
-    typer.echo(f"Bank:   {folder.bank} ({len(built.bank)} prompts, {clock(seconds)})")
+    typer.echo(f"Bank:   {folder / 'bank'} ({len(built.bank)} prompts, {clock(seconds)})")
     if built.curves:
-        typer.echo(f"Curves: {folder.path / 'curves.csv'}")
+        typer.echo(f"Curves: {folder / 'curves.csv'}")

@@ -21,6 +21,10 @@ Models = Annotated[
     list[str],
     typer.Argument(metavar="MODEL...", help="Models of the same width and tokenizer to try it on.", show_default=False),
 ]
+Dense = Annotated[
+    str | None,
+    typer.Option("--dense", help="The uncompressed model of all; by default each alias's. 'none' goes without."),
+]
 Tasks = Annotated[str, typer.Option("--tasks", "-t", callback=check_names, help="Tasks or suites, comma-separated.")]
 Arms = Annotated[
     str | None,
@@ -33,6 +37,7 @@ Output = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of the 
 def transfer_command(
     bank: BankName,
     models: Models,
+    dense: Dense = None,
     tasks: Tasks = "atlas",
     arms: Arms = None,
     limit: Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")] = None,
@@ -54,6 +59,7 @@ def transfer_command(
         from idp.evaluate.transfer import ARMS, transfer, write_transfer
 
         settings = Settings(
+            dense=dense,
             bank=bank,
             tasks=split_names(tasks),
             arms=split_names(arms) if arms else ARMS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from idp.bank.bank import PromptBank
 from idp.tune.config import BuildConfig, load_config
@@ -49,7 +51,7 @@ def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: L
     log = Path("run/log.txt").read_text()
     assert "static, step 4" in log
     assert "oracle" in log
-    assert "static prompt: " in log
+    assert "static prompts: " in log
     assert load_config(Path("run/config.yaml")).part_steps == 4
     assert done("vector", "difference", "moved", "run/bank:static")
 
@@ -57,7 +59,11 @@ def test_builds_a_bank_for_a_model(done: Run, command: tuple[object, ...], lm: L
 def test_json_and_a_config_equal_to_the_flags(done: Run, command: tuple[object, ...]) -> None:
     first = json.loads(done(*command, "--json"))
     assert first["bank"] == str(Path("run") / "bank")
-    assert {"static prompt", "losses under every prompt"} <= set(first["seconds"])
+    assert {"static prompts", "losses under every prompt"} <= set(first["seconds"])
+    assert first["updates"] == 4 + 4  # too few examples for a second part
+    assert [each["counts"] for each in first["rounds"]] == [[45], [45]]
+    card = Path("run/bank/README.md").read_text(encoding="utf-8")
+    assert "| round | parts | examples of a part | none | static | own part | oracle |" in card
     assert first["peak_memory_bytes"] is None or first["peak_memory_bytes"] > 2**20
     done("build", "--config", "run/config.yaml", "-o", "again")
     same = [{path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in ("run", "again")]
@@ -73,7 +79,79 @@ def test_a_flag_wins_over_the_config(done: Run, command: tuple[object, ...]) -> 
 def test_another_run_in_the_folder_is_not_overwritten(done: Run, refused: Run, command: tuple[object, ...]) -> None:
     done(*command, "--method", "static")
     assert "another run (method, seed)" in refused(*command, "--seed", 5)
+    for wrong in (("--init", "foo"), ("--features", "foo", "--method", "parts"), ("--optimizer", "adam")):
+        refused(*command, *wrong, "--overwrite")
+        assert PromptBank.load("run/bank").names == ("static",)  # a mistake costs nothing
     done(*command, "--seed", 5, "--overwrite")
+
+
+def test_from_running_text_alone(done: Run, model_folder: Path) -> None:
+    Path("story.txt").write_text("".join(f"The miller counts {n} sacks of flour by the river. " for n in range(900)))
+    done("build", "--model", model_folder, "--text", "story.txt", *TINY, "--row-tokens", 24, "--dtype", "float32")
+    bank = PromptBank.load(next(Path("idp-banks").glob("*/bank")))
+    assert bank.provenance["sources"]["story.txt"] > 100
+    assert "router" in bank.selectors
+
+
+def test_from_the_training_split_of_a_task(done: Run, model_folder: Path) -> None:
+    done(
+        "build",
+        "--model",
+        model_folder,
+        "--tasks",
+        "atlas_easy",
+        *TINY,
+        "--limit",
+        100,
+        "--dtype",
+        "float32",
+        "-o",
+        "run",
+    )
+    overlap = PromptBank.load("run/bank").provenance["overlap"]
+    assert overlap["checked"] == 100
+
+
+def test_a_mixture_and_its_router(done: Run, command: tuple[object, ...]) -> None:
+    printed = done(*command, "--method", "smop", "--router-noise", 0.5, "--load-balance", 0.01)
+    assert "smop" in printed
+    assert "smop" in PromptBank.load("run/bank").selectors
+    assert "mixture" in Path("run/curves.csv").read_text()
+
+
+def test_a_warm_start_from_the_sum_of_two_vectors(done: Run, command: tuple[object, ...]) -> None:
+    for seed in (0, 1):
+        done(*command[:-1], f"run-{seed}", "--method", "static", "--seed", seed, "--lr", 0.5)
+        done("vector", "difference", f"moved-{seed}", f"run-{seed}/bank:static")
+    done("vector", "apply", "start", "run-0/bank:static", "moved-0", "moved-1", "--weight", 0.5)
+    done(*command[:-1], "few", "--method", "static", "--init", "prompt:start", "--steps", 1)
+    start = PromptBank.load("start")[0].embedding
+    assert torch.equal(PromptBank.load("few/bank/init")["prompt-start-3"].embedding, start)
+    assert not torch.equal(start, PromptBank.load("run-0/bank")["static"].embedding)
+
+
+def test_on_the_dense_model_itself_nothing_is_distilled(done: Run) -> None:
+    done("build", "--model", "reference-dense", "--atlas", 40, "--method", "static", *TINY, "-o", "run")
+    assert PromptBank.load("run/bank").provenance["objective"] == "answer+choice"
+
+
+def test_facts_of_the_world_are_checked_against_its_tasks(done: Run, refused: Run) -> None:
+    world = ("build", "--model", "reference", "--atlas", 40, "--method", "static", *TINY, "-o", "run")
+    assert "one subject in 4" in refused(*world, "--held-out", 0.5)
+    assert "leave --check out" in refused(*world, "--check", "atlas_easy")
+    done(*world)
+    assert PromptBank.load("run/bank").provenance["overlap"]["checked"] > 200
+
+
+def test_a_full_disk_is_said_and_leaves_no_bank(
+    refused: Run, command: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert "space" in refused(*command)
+    assert not Path("run/bank/bank.json").exists()
 
 
 def test_distils_from_the_model_that_is_named(done: Run, command: tuple[object, ...], model_folder: Path) -> None:
