@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_recipe_for_a_bank_makes_one(tiny_lm, tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tuning.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tuning.md").read_text(), re.DOTALL)[1]
     code, count = re.subn(r"steps=\d+", "steps=2", code)
     assert count == 2
     lm = tiny_lm()
@@ -23,6 +23,14 @@ def test_the_recipe_for_a_bank_makes_one(tiny_lm, tmp_path, monkeypatch):
     assert bank.names == ("static", "sums", "orders")
     assert "router" in bank.selectors
     bank.require(lm.fingerprint)
+
+
+def test_the_command_as_a_call_builds_a_bank(tmp_path, monkeypatch):
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tuning.md").read_text(), re.DOTALL)[0]
+    code = code.replace("steps=600, atlas=400", "steps=2, atlas=40")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "tuning.md", "exec"), {})  # noqa: S102
+    assert PromptBank.load("my-run/bank").names == ("static",)
 
 
 def test_the_readme_wraps_the_embedded_model(capsys):

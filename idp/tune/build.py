@@ -264,6 +264,7 @@ class Builder:
             warmup=config.warmup,
             weight_decay=config.weight_decay,
             clip=config.clip,
+            measurements=config.measurements,
             patience=config.patience,
             rows_at_once=config.rows_at_once,
             seed=config.seed,

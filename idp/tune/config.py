@@ -80,6 +80,7 @@ class BuildConfig:
     warmup: float = _about(0.05, "Warm-up: a share of the steps, or from 1 their number.")
     weight_decay: float = _about(0.0, "Weight decay.")
     clip: float = _about(1.0, "Largest norm of a gradient; 0 for none.")
+    measurements: int = _about(10, "How often the held-out loss of a prompt is measured in a round.")
     patience: int = _about(0, "Measurements without progress after which a prompt is done; 0 for never.")
     router_noise: float = _about(1.0, "Spread of the noise on the router of method smop while it is tuned.")
     load_balance: float = _about(0.0, "Weight of even use of the prompts of method smop.")

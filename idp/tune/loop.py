@@ -86,9 +86,9 @@ def tune(
     """Tune soft prompts by gradient descent through the frozen model.
 
     All prompts are updated in every step, each on a batch of its own examples; rows of one length share a pass whatever
-    their prompt, and the prompts are kept in fp32. Eleven times, the first before any update, the loss of up to 256
-    held-out examples of each is measured, and the prompt with the lowest is returned. The same arguments give the same
-    prompts, whether or not the run was interrupted.
+    their prompt, and the prompts are kept in fp32. Before any update, and as often as the plan says, the loss of up to
+    256 held-out examples of each is measured, and the prompt with the lowest is returned. The same arguments give the
+    same prompts, whether or not the run was interrupted.
 
     Args:
         objective: the loss, and the model, which is not changed.

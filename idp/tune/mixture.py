@@ -130,8 +130,8 @@ def tune_mixture(
 
     With the mean input embedding `e(x)` of a context, `g = R e(x)`, in training `g + g eps` with `eps ~ N(0, 1)` and
     the `g` of the noise without gradient, `p = softmax(g)` and `j` the largest `p_j`, the prompt is `p_j P_j`: only one
-    is used, and the gate is how the router gets a gradient. `R` starts orthogonal. Eleven times, the first before any
-    update, the loss of up to 256 held-out examples is measured, without noise, and the state with the lowest is
+    is used, and the gate is how the router gets a gradient. `R` starts orthogonal. Before any update, and as often as
+    the plan says, the loss of up to 256 held-out examples is measured, without noise, and the state with the lowest is
     returned. The same arguments give the same mixture, whether or not the run was interrupted.
 
     Args:

@@ -33,6 +33,7 @@ class Plan:
         weight_decay: as the optimiser defines it.
         clip: largest norm of a prompt's gradient; 0 leaves it as it is.
         patience: measurements of the held-out loss without a new lowest one after which a prompt is done; 0 for never.
+        measurements: how often the held-out loss is measured, besides once before any update.
         rows_at_once: examples whose activations are in memory at once; 0 for as many as `batch_size`. Gradients are
             added up over as many passes as that takes.
         seed: order of the examples, and which of the held-out ones are measured.
@@ -54,15 +55,16 @@ class Plan:
     weight_decay: float = 0.0
     clip: float = 1.0
     patience: int = 0
+    measurements: int = 10
     rows_at_once: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check what everything later relies on."""
-        if self.steps < 0 or self.batch_size < 1 or self.patience < 0 or self.rows_at_once < 0:
+        if min(self.steps, self.patience, self.rows_at_once, self.batch_size - 1, self.measurements - 1) < 0:
             raise TaskError(
                 f"cannot tune for {self.steps} steps of {self.batch_size} examples, {self.rows_at_once} at once, with "
-                f"a patience of {self.patience}."
+                f"{self.measurements} measurements and a patience of {self.patience}."
             )
         for name in ("lr", "warmup", "weight_decay", "clip"):
             value = getattr(self, name)

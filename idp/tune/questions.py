@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idp.errors import TaskError, suggest
+from idp.tune.config import BuildConfig
 from idp.tune.examples import Example, encode
 from idp.tune.textfiles import read_records
 
@@ -21,7 +22,7 @@ __all__ = ["TEMPLATE", "Question", "encode_questions", "encoded", "read_question
 
 _LOG = logging.getLogger(__name__)
 
-TEMPLATE = "Question: {question}\nAnswer:"
+TEMPLATE = BuildConfig.template
 """How a question is put unless told otherwise."""
 
 _PLACE = "{question}"

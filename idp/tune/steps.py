@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "diverged", "drawn", "drive", "judges", "optimizer_tensors", "run_key"]
 
-POINTS = 10
 SAVE_EVERY = 50
 HELD_OUT = 256
 
@@ -71,8 +70,8 @@ def drive(
     """Take a run to its end, from a checkpoint where there is one.
 
     Args:
-        run: the run; it is measured eleven times, the first before any update.
-        plan: how many steps.
+        run: the run; it is measured before any update, and as often as the plan says.
+        plan: how many steps, and how many measurements.
         checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
         advance: called with what was just done, `plan.steps * weight` in all.
         watch: called with training and held-out loss whenever they were measured.
@@ -89,7 +88,7 @@ def drive(
     if not run.step:
         run.measure()
     watch(*run.losses)
-    interval = max(1, -(-plan.steps // POINTS))
+    interval = max(1, -(-plan.steps // plan.measurements))
     while run.step < plan.steps and not run.finished:
         run.update()
         if run.step % interval == 0 or run.step == plan.steps:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ from idp.bank.prompt import Prompt
 from idp.errors import BankError, ModelError, TaskError
 from idp.model.loaded import LanguageModel
 from idp.observer import Silent
+from idp.run.store import PrefixStore
 from idp.select.registry import get_selector
 from idp.tune.build import build
 from idp.tune.config import BuildConfig
 from idp.tune.examples import Example
+from idp.tune.losses import example_losses
 from idp.tune.sources import Data
 
 SMALL = {"steps": 4, "part_steps": 4, "parts": 3, "lengths": (3,), "sample": 20, "batch_size": 4, "lr": 0.05}
@@ -100,14 +103,25 @@ def test_a_mixture_has_its_router(built, tiny_lm):
     assert bank.provenance["best_step"] <= 4
 
 
-def test_texts_are_chosen_from_a_pool(built, tmp_path, monkeypatch, tiny_lm):
+def test_texts_are_chosen_from_a_pool(tiny_lm, tmp_path):
+    """Answers that are what a text makes likely: the text that does is chosen, and the one that does harm is not."""
+    lm, rng = tiny_lm(), random.Random(0)
     pool = PromptBank([Prompt("one", text="Answer with a fact: "), Prompt("two", text="The river ")])
     pool.save(tmp_path / "pool")
-    chosen = PromptBank(pool.prompts[:1])
-    monkeypatch.setattr("idp.tune.build.choose_texts", lambda *_, **__: chosen)
-    result = built(method="texts", pool=str(tmp_path / "pool"))
-    assert result.bank.names == ("one",)
+    contexts = [(1, *(rng.randrange(3, 384) for _ in range(6))) for _ in range(300)]
+    options = [Example(context, ((40,), (50,)), 0, "easy") for context in contexts]
+    losses = example_losses(PrefixStore(lm, pool), options)  # (N, 3)
+    examples = [  # what the first text makes likelier than no prompt does is right
+        replace(example, answer=int(row[0] > row[2])) for example, row in zip(options, losses.tolist(), strict=True)
+    ]
+    config = BuildConfig(method="texts", pool=str(tmp_path / "pool"), sample=200)
+    result = build(lm, Data(examples[:200], examples[200:], {}), config, tmp_path / "work", Silent())
+    assert result.bank.names[0] == "one"
     assert "objective" not in result.bank.provenance
+    assert result.bank.provenance["pool"] == 2
+    assert result.means()["static"] < result.means()["none"]
+    again = build(lm, Data(examples[:200], examples[200:], {}), config, tmp_path / "work", Silent())
+    assert again.bank.names == result.bank.names
 
 
 def test_same_seed_same_bytes_whatever_was_kept(built, tmp_path):

@@ -199,6 +199,12 @@ def test_divergence_is_named(setting):
         tune_one(lm, torch.full_like(init, torch.inf), examples, held_out, steps=2)
 
 
+@pytest.mark.parametrize(("measurements", "points"), [(2, [0, 3, 6]), (4, [0, 2, 4, 6]), (100, [0, 1, 2, 3, 4, 5, 6])])
+def test_the_held_out_loss_is_measured_as_often_as_wanted(setting, measurements, points):
+    found = tune_one(*setting, steps=6, measurements=measurements)
+    assert [point.step for point in found.curve] == points
+
+
 def test_a_model_without_a_backward_pass_is_named(setting, monkeypatch):
     lm, init, examples, held_out = setting
     monkeypatch.setattr(lm.model, "forward", torch.no_grad()(lm.model.forward))

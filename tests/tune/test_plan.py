@@ -38,6 +38,7 @@ def test_schedules_by_hand():
         {"lr": 0.0},
         {"lr": float("nan")},
         {"patience": -1},
+        {"measurements": 0},
         {"rows_at_once": -1},
         {"weight_decay": -0.1},
         {"clip": float("inf")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -216,21 +217,47 @@ def test_a_folder_that_cannot_be_written(refused: Run, command: tuple[object, ..
     assert "run" in refused(*command)
 
 
+def _killed(process: Any, when: Callable[[], bool]) -> None:
+    """Kill a build as soon as something holds, or let it end if it never does."""
+    deadline = time.monotonic() + 120
+    while not when() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()  # closes its pipes too
+
+
+def _same_bank(one: str, other: str) -> bool:
+    first, second = (
+        {path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in (one, other)
+    )
+    return bool(first) and first == second
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("after", ["static.safetensors", "round-1.safetensors"])
+@pytest.mark.parametrize("after", ["static.safetensors", "round-1.safetensors", "losses-*", "../bank/README.md"])
 def test_killed_and_started_again_it_makes_the_same_bank(
     start_idp: Run, done: Run, command: tuple[object, ...], after: str
 ) -> None:
     done(*command[:-1], "whole")
-    running = start_idp("bank", *command)
-    deadline = time.monotonic() + 120
-    while not Path("run/work", after).exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    running.send_signal(signal.SIGKILL)
-    running.communicate()  # closes its pipes too
+    _killed(start_idp("bank", *command), lambda: any(Path("run/work").glob(after)))
     done(*command)
-    banks = [{path.name: path.read_bytes() for path in Path(f"{run}/bank").glob("bank.*")} for run in ("whole", "run")]
-    assert banks[0] == banks[1]
+    assert _same_bank("whole", "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["parts", "smop"])
+def test_killed_at_any_moment_again_and_again_it_makes_the_same_bank(
+    start_idp: Run, done: Run, command: tuple[object, ...], method: str
+) -> None:
+    """Inside a run, beyond its first checkpoint, and wherever else the clock strikes."""
+    command = (*command[:-2], "--method", method, "--steps", 120, "-o", "run")
+    done(*command[:-1], "whole")
+    moments = random.Random(method)
+    for _ in range(3):
+        begun, wait = time.monotonic(), moments.uniform(4, 12)
+        _killed(start_idp("bank", *command), lambda begun=begun, wait=wait: time.monotonic() - begun > wait)
+    done(*command)
+    assert _same_bank("whole", "run")
 
 
 def test_every_field_of_the_config_is_a_flag(idp_command: Run) -> None:
