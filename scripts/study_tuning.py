@@ -92,8 +92,9 @@ class Study:
         """
         path = self.out / "settings.json"
         wanted = {"model": self.model, "steps": self.steps, "atlas": self.atlas, "limit": self.limit}
-        if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8"))) != wanted:
-            raise TaskError(f"{self.out} holds runs with {kept}, not with {wanted}: give another --out.")
+        begun = any(self.out.glob("*/result.json"))
+        if begun and (not path.exists() or json.loads(path.read_text(encoding="utf-8")) != wanted):
+            raise TaskError(f"{self.out} holds runs with other settings than {wanted}: give another --out.")
         atomic_write_text(path, json_text(wanted))
 
     @cached_property

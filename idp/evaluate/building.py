@@ -13,7 +13,7 @@ from idp.model.load import load, load_trainable
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer
 from idp.tune.atlas import HELD_OUT, atlas_data
-from idp.tune.build import Builder
+from idp.tune.build import build
 from idp.tune.built import Built
 from idp.tune.config import BuildConfig
 from idp.tune.folder import RunFolder
@@ -55,10 +55,7 @@ def build_bank(config: BuildConfig, output: Path, observer: Observer, overwrite:
         dense = cache(lambda: _dense(config, spec, lm))
         data = _data(lm, config, spec, dense, folder.work, observer)
         teacher = dense() if asks_a_teacher(config) else None
-        builder = Builder(lm, data, config, folder.work, observer, teacher)
-        builder.check()
-        folder.claim()
-        built = builder.build()
+        built = build(lm, data, config, folder.work, observer, teacher, folder.claim)
         folder.finish(built, lm, teacher)
     return built
 
@@ -98,4 +95,4 @@ def _world(lm: LanguageModel, config: BuildConfig, spec: ModelSpec) -> Data:
     if config.held_out != 1 / HELD_OUT:
         raise TaskError(f"of the reference world one subject in {HELD_OUT} is held out: leave --held-out out.")
     data = atlas_data(lm, config.limit or config.atlas, config.seed)
-    return reported(lm, data, evaluation_texts([_ATLAS]))
+    return reported(lm, data, evaluation_texts([_ATLAS]), "sentences that all stories have")

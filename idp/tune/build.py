@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from idp.tune.mixture import MixtureConfig, tune_mixture
 from idp.tune.mixture_bank import mixture_bank
 from idp.tune.objective import Objective
 from idp.tune.objective_choice import make_objective, objective_of
-from idp.tune.parts import FEWEST_JUDGES, JUDGES, Parts, PartsSettings, Rounds
+from idp.tune.parts import FEWEST_JUDGES, JUDGES, UNTUNED, Parts, PartsSettings, Rounds
 from idp.tune.plan import Plan
 from idp.tune.prune import Pruned, prune, reduced
 from idp.tune.sources import Data
@@ -42,7 +42,7 @@ from idp.tune.texts import choose_texts
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["STATIC_STAGE", "Builder", "build"]
+__all__ = ["STATIC_STAGE", "build"]
 
 STATIC_STAGE = "static prompts"
 
@@ -67,6 +67,7 @@ def build(
     folder: Path,
     observer: Observer,
     teacher: LanguageModel | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> Built:
     """Build a bank.
 
@@ -77,6 +78,7 @@ def build(
         folder: where checkpoints are kept; the same call goes on from them.
         observer: is told of progress.
         teacher: the dense model.
+        begin: called once everything was found possible, before anything is computed or written.
 
     Returns:
         The bank and how it came about.
@@ -87,20 +89,15 @@ def build(
         PromptTooLongError: a prompt and an example do not fit into the context.
         OutputError: the folder cannot be written to.
     """
-    builder = Builder(lm, data, config, folder, observer, teacher)
+    builder = _Builder(lm, data, config, folder, observer, teacher)
     builder.check()
+    if begin:
+        begin()
     return builder.build()
 
 
-class Builder:
-    """One bank in the making; the arguments are those of `build`.
-
-    Example:
-        >>> builder = Builder(lm, data, config, folder, Silent())  # doctest: +SKIP
-        >>> builder.check()  # nothing was written so far  # doctest: +SKIP
-        >>> builder.build().bank.names  # doctest: +SKIP
-        ('static', 'part-0', 'part-1')
-    """
+class _Builder:
+    """One bank in the making; the arguments are those of `build`."""
 
     def __init__(
         self,
@@ -109,9 +106,8 @@ class Builder:
         config: BuildConfig,
         folder: Path,
         observer: Observer,
-        teacher: LanguageModel | None = None,
+        teacher: LanguageModel | None,
     ) -> None:
-        """Compute nothing yet."""
         self.lm, self.data, self.config, self.teacher = lm, data, config, teacher
         self.folder, self.observer = folder, observer
         self.judges = data.held_out[::JUDGES]
@@ -188,9 +184,10 @@ class Builder:
         for steps, lr in ((config.steps, config.lr), (config.part_steps, config.part_lr)):
             self.plan(steps, lr)
         if config.method == "parts":
-            check_features(self.cut.features, self.teacher)
+            check_features(self.cut.features, self.lm, self.teacher)
         if config.method == "smop":
             _ = self.shape
+        _ = self.inits
         require_gradients(self.lm)
         if config.checkpointing:
             require_recomputation(self.lm)
@@ -333,7 +330,10 @@ class Builder:
         examples = [self.data.held_out[place] for place in places]
         self.observer.stage("losses under every prompt", len(examples) * (len(prompts) + 1))
         losses = kept_losses(self.lm, prompts, examples, self.folder, self.observer.advance)
-        hints = None if parts is None else [statics + parts.held_out[place] for place in places]
+        hints = None
+        if parts is not None:
+            own = [parts.held_out[place] for place in places]
+            hints = [0 if part == UNTUNED else statics + part for part in own]
         return Calibration(
             [reading(self.lm, example) for example in examples], losses, [example.group for example in examples], hints
         )
@@ -343,7 +343,7 @@ class Builder:
         texts = [
             place
             for place, example in enumerate(self.data.held_out)
-            if example.is_text and reading(self.lm, example) == (self.lm.prefix_token_id,)
+            if example.is_text and len(reading(self.lm, example)) == 1
         ]
         return sorted(set(range(len(self.data.held_out))) - set(texts[_TEXTS:]))
 

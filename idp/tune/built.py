@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from idp.bank.bank import PromptBank
@@ -13,6 +12,7 @@ from idp.bank.prompt import Prompt
 from idp.bank.state import SelectorState
 from idp.select.base import Calibration
 from idp.select.registry import get_selector
+from idp.tune.fitting import cost
 from idp.tune.loop import Point
 from idp.tune.parts import Parts
 from idp.tune.prune import Pruned
@@ -51,12 +51,11 @@ class Built:
         return sum(curve[-1].step for curve in self.curves.values())
 
     def with_selector(self, name: str, state: SelectorState, lm: LanguageModel) -> Built:
-        """The same with one more selector, which was not fitted on the held-out examples, and what its choices cost."""
+        """The same with one more selector, fitted elsewhere, and what its choices cost here."""
         bank = self.bank.with_selector(name, state)
-        chosen = get_selector(name).load_state(state, bank, lm).select_batch(self.calibration.inputs)
-        losses = self.calibration.require_losses(len(bank))  # (N, m + 1)
-        cost = losses.gather(1, torch.tensor([choice.index % losses.shape[1] for choice in chosen])[:, None])[:, 0]
-        return replace(self, bank=bank, costs={name: cost, **self.costs})
+        selector = get_selector(name).load_state(state, bank, lm)
+        losses = cost(selector, self.calibration.inputs, self.calibration.require_losses(len(bank)))  # (N,)
+        return replace(self, bank=bank, costs={name: losses, **self.costs})
 
     def means(self) -> dict[str, float]:
         """Mean loss of the held-out examples by way of choosing; selectors are fitted on the other half of them."""

@@ -90,7 +90,7 @@ def _overlap(found: object) -> str:
     if not isinstance(found, dict):
         return "not checked (--check)"
     shared = f"{found['found']:,} of {found['checked']:,} items share 13 words with one"
-    return f"{shared}: sentences that all stories have" if "kept" in found else f"{shared}, and were left out"
+    return f"{shared}: {found['kept']}" if "kept" in found else f"{shared}, and were left out"
 
 
 def _losses(built: Built) -> list[str]:

@@ -73,7 +73,7 @@ class BuildConfig:
     )
     sample: int = _about(4000, "Examples whose losses under all prompts are measured for a new assignment.")
     batch_size: int = _about(32, "Examples an update of each prompt.")
-    rows_at_once: int = _about(0, "Rows whose activations are in memory at once; 0 for the batch size.")
+    rows_at_once: int = _about(0, "Most rows whose activations are in memory at once; 0 for the batch size.")
     checkpointing: bool = _about(False, "Compute activations twice to save memory.")
     optimizer: str = _about("adamw", "adamw or adafactor.")
     schedule: str = _about("cosine", "cosine, linear or constant.")
@@ -100,6 +100,11 @@ class BuildConfig:
             raise TaskError(f"cannot tune prompts of lengths {list(self.lengths)}; give different ones, 1 or more.")
         if self.method == "smop" and len(self.lengths) > 1:
             raise TaskError("the prompts of a mixture (smop) have one length; give one.")
+        if min(self.top_k, self.count, self.sample) < 1 or not self.temperature > 0:
+            raise TaskError(
+                f"top_k {self.top_k}, count {self.count} and sample {self.sample} have to be 1 or more, and "
+                f"temperature {self.temperature:g} above 0."
+            )
         if not 0 < self.held_out < 1 or self.limit < 0:
             raise TaskError(f"cannot hold out {self.held_out:g} of at most {self.limit} examples; give 0 to 1.")
 

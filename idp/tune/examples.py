@@ -87,7 +87,8 @@ def reading(lm: LanguageModel, example: Example) -> tuple[int, ...]:
         >>> reading(lm, Example((7,), ((8, 9, 4),), 0, "text"))  # doctest: +SKIP
         (7, 8)
     """
-    if not example.is_text or example.context == (lm.prefix_token_id,):
+    prefix = lm.bos_token_id if lm.bos_token_id is not None else lm.eos_token_id
+    if not example.is_text or example.context == (prefix,):
         return example.context
     return example.key[: (len(example.key) + 1) // 2]
 

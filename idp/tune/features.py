@@ -74,11 +74,11 @@ def features_of(source: Source, examples: Sequence[Example], kinds: Sequence[str
         >>> features_of(source, examples, ["state"]).shape  # doctest: +SKIP
         torch.Size([6000, 160])
     """
-    check_features(kinds, source.teacher)
+    check_features(kinds, source.objective.lm, source.teacher)
     return torch.cat([FEATURES[kind](source, examples).double() for kind in kinds], dim=1)
 
 
-def check_features(kinds: Sequence[str], teacher: LanguageModel | None) -> None:
+def check_features(kinds: Sequence[str], lm: LanguageModel, teacher: LanguageModel | None) -> None:
     """Check that features are known and can be computed.
 
     Raises:
@@ -91,6 +91,8 @@ def check_features(kinds: Sequence[str], teacher: LanguageModel | None) -> None:
         raise TaskError(f"name the features that parts are found by. {suggest('', FEATURES)}")
     if teacher is None and (lacking := sorted(OF_WHAT_BROKE.intersection(kinds))):
         raise TaskError(f"the features {lacking[0]!r} need the dense model; name it (--teacher).")
+    if "damage" in kinds and teacher is not None and teacher.hidden_size != lm.hidden_size:
+        raise TaskError(f"{teacher.name} and {lm.name} differ in width, so their states cannot be compared.")
 
 
 def _embedding(source: Source, examples: Sequence[Example]) -> Tensor:
@@ -103,8 +105,6 @@ def _state(source: Source, examples: Sequence[Example]) -> Tensor:
 
 def _damage(source: Source, examples: Sequence[Example]) -> Tensor:
     dense, compressed = source.dense, source.objective.lm
-    if dense.hidden_size != compressed.hidden_size:
-        raise TaskError(f"{dense.name} and {compressed.name} differ in width, so their states cannot be compared.")
     readings = _readings(source, examples)
     return context_states(dense, readings) - context_states(compressed, readings)
 

@@ -19,7 +19,7 @@ from idp.select.router import RouterSelector
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["FITTED", "cross_fitted_losses", "with_fitted_selectors"]
+__all__ = ["FITTED", "cost", "cross_fitted_losses", "with_fitted_selectors"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def cross_fitted_losses(
     usable = _usable(bank, lm)
     costs = {"none": losses[:, -1]}
     if len(usable) == len(FITTED):
-        costs["attention"] = _cost(AttentionSelector().fit(bank, lm), inputs, losses)
+        costs["attention"] = cost(AttentionSelector().fit(bank, lm), inputs, losses)
     costs |= {name: torch.empty(len(inputs), dtype=torch.float64) for name in usable}
     parts = calibration.folds(folds, seed)  # (N,)
     for fold in range(folds):
@@ -90,11 +90,11 @@ def cross_fitted_losses(
         rest = _rows(calibration, (parts != fold).nonzero()[:, 0].tolist())
         for name in usable:
             selector = FITTED[name](seed).fit(bank, lm, rest)
-            costs[name][inside] = _cost(selector, [inputs[i] for i in inside], losses[inside])
+            costs[name][inside] = cost(selector, [inputs[i] for i in inside], losses[inside])
     return costs | {"oracle": losses.min(dim=1).values}
 
 
-def _cost(selector: Selector, inputs: Sequence[Sequence[int]], losses: Tensor) -> Tensor:
+def cost(selector: Selector, inputs: Sequence[Sequence[int]], losses: Tensor) -> Tensor:
     """Losses of the chosen arms, `(N,)`; index -1 is the last column, "no prompt"."""
     chosen = [selection.index for selection in selector.select_batch(inputs)]
     return losses[torch.arange(len(losses)), torch.tensor(chosen)]

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,9 +88,19 @@ class RunFolder:
             shutil.rmtree(self.bank, ignore_errors=True)
             for name in ("curves.csv", "curves.png"):
                 (self.path / name).unlink(missing_ok=True)
-        for unfinished in self.path.rglob(".*.tmp"):  # of a run that was killed while it wrote
-            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink(missing_ok=True)
+            for losses in self.work.glob("losses-*"):  # in the last bits they depend on what was measured together
+                losses.unlink(missing_ok=True)
+        self._tidy()
         atomic_write_text(self.path / _CONFIG, self.config.to_yaml())
+
+    def _tidy(self) -> None:
+        """Remove what a run left that was killed while it wrote."""
+        ours = [self.path.glob(f".{name}.*.tmp") for name in (_CONFIG, "curves.csv", "curves.png", "bank")]
+        for unfinished in (*chain(*ours), *self.work.rglob(".*.tmp"), *self.bank.rglob(".*.tmp")):
+            if unfinished.is_dir() and not unfinished.is_symlink():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink(missing_ok=True)
 
     @property
     def work(self) -> Path:

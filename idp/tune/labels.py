@@ -29,13 +29,15 @@ __all__ = ["kept_label", "label"]
 _LOG = logging.getLogger(__name__)
 
 _LINE_END = "\n"
+_NEW_TOKENS = 16
+_SHARD = 512  # questions of a file, which is what an interruption costs
 
 
 def label(
     teacher: LanguageModel,
     questions: Sequence[Question],
     *,
-    max_new_tokens: int = 16,
+    max_new_tokens: int = _NEW_TOKENS,
     batch_size: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Question]:
@@ -67,19 +69,8 @@ def label(
     """
     if max_new_tokens < 1:
         raise TaskError(f"an answer of {max_new_tokens} tokens is not possible; give 1 or more.")
-    asked = {place: question for place, question in enumerate(questions) if question.answer is None}
-    choices = {place: question for place, question in asked.items() if question.options}
-    said = _choose(teacher, choices, batch_size, advance)
-    contexts = {place: question.context for place, question in asked.items() if not question.options}
-    for place, text in _continue(teacher, contexts, max_new_tokens, batch_size, advance).items():
-        said[place] = replace(asked[place], options=(text,), answer=0)
-    if silent := len(asked) - len(said):
-        _LOG.warning("%s has no answer to %d questions, which are left out", teacher.name, silent)
-    answered = [said.get(place, question) for place, question in enumerate(questions)]
-    kept = [question for question in answered if question.answer is not None]
-    if questions and not kept:
-        raise TaskError(f"{teacher.name} has no answer to any of {len(questions)} questions; look at how they are put.")
-    return kept
+    answered = _answered(teacher, questions, max_new_tokens, batch_size, advance)
+    return _checked(teacher, questions, answered)
 
 
 def kept_label(
@@ -94,13 +85,46 @@ def kept_label(
         IdpError: as for `label`.
         OutputError: the folder cannot be written to.
     """
-    asked = repr((teacher.fingerprint, teacher.dtype, list(questions)))
-    path = folder / f"answers-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return [Question(**{**one, "options": tuple(one["options"])}) for one in kept]
-    answered = label(teacher, questions, advance=advance)
-    atomic_write_text(path, json_text([asdict(question) for question in answered]))
+    answered: list[Question] = []
+    for begin in range(0, len(questions), _SHARD):
+        shard = questions[begin : begin + _SHARD]
+        asked = repr((teacher.fingerprint, teacher.dtype, list(shard)))
+        path = folder / f"answers-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+        if path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            answered += [Question(**{**one, "options": tuple(one["options"])}) for one in kept]
+            if advance:
+                advance(sum(question.answer is None for question in shard))
+        else:
+            new = _answered(teacher, shard, _NEW_TOKENS, None, advance)
+            atomic_write_text(path, json_text([asdict(question) for question in new]))
+            answered += new
+    return _checked(teacher, questions, answered)
+
+
+def _answered(
+    teacher: LanguageModel,
+    questions: Sequence[Question],
+    max_new_tokens: int,
+    batch_size: int | None,
+    advance: Callable[[int], None] | None,
+) -> list[Question]:
+    """Questions with answers, without those that the model says nothing to."""
+    asked = {place: question for place, question in enumerate(questions) if question.answer is None}
+    choices = {place: question for place, question in asked.items() if question.options}
+    said = _choose(teacher, choices, batch_size, advance)
+    contexts = {place: question.context for place, question in asked.items() if not question.options}
+    for place, text in _continue(teacher, contexts, max_new_tokens, batch_size, advance).items():
+        said[place] = replace(asked[place], options=(text,), answer=0)
+    answered = [said.get(place, question) for place, question in enumerate(questions)]
+    return [question for question in answered if question.answer is not None]
+
+
+def _checked(teacher: LanguageModel, questions: Sequence[Question], answered: list[Question]) -> list[Question]:
+    if silent := len(questions) - len(answered):
+        _LOG.warning("%s has no answer to %d questions, which are left out", teacher.name, silent)
+    if questions and not answered:
+        raise TaskError(f"{teacher.name} has no answer to any of {len(questions)} questions; look at how they are put.")
     return answered
 
 

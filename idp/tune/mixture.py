@@ -19,7 +19,7 @@ from idp.model.gradients import no_gradient
 from idp.select.features import mean_embeddings
 from idp.select.smop import Routing, route
 from idp.tune.batches import batches_of
-from idp.tune.examples import Example
+from idp.tune.examples import Example, reading
 from idp.tune.initial import initial
 from idp.tune.objective import Objective, Step
 from idp.tune.plan import Plan, make_optimizer
@@ -240,8 +240,9 @@ class _Run:
         self.step += 1
 
     def route(self, examples: Sequence[Example], noisy: bool = False) -> Routing:
-        """Choose a prompt for each example by its context, as it will be chosen for at inference."""
-        features = mean_embeddings(self.objective.lm, [example.context for example in examples])  # (B, d)
+        """Choose a prompt for each example by what is read of it, as it will be chosen for at inference."""
+        lm = self.objective.lm
+        features = mean_embeddings(lm, [reading(lm, example) for example in examples])  # (B, d)
         return route(self.router, features, self.noise(len(examples)) if noisy else None)
 
     def noise(self, rows: int) -> Tensor:

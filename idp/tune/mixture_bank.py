@@ -10,7 +10,7 @@ from idp.bank.prompt import Prompt
 from idp.errors import TaskError
 from idp.select.features import mean_embeddings
 from idp.select.smop import Routing, SmopSelector, route
-from idp.tune.examples import Example
+from idp.tune.examples import Example, reading
 from idp.tune.mixture import Mixture
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def mixture_bank(mixture: Mixture, lm: LanguageModel, examples: Sequence[Example
     """
     if not examples:
         raise TaskError("the gates of a mixture are measured on examples, but there are none.")
-    routing = route(mixture.router, mean_embeddings(lm, [example.context for example in examples]))
+    routing = route(mixture.router, mean_embeddings(lm, [reading(lm, example) for example in examples]))
     gates = [_gate(routing, number) for number in range(len(mixture.embeddings))]
     prompts = [
         Prompt(f"smop-{number}", embedding=facts["gate"] * embedding, provenance=facts)

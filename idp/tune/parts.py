@@ -22,7 +22,7 @@ from idp.tune.losses import kept_losses
 from idp.tune.partition import clusters
 from idp.tune.plan import Plan
 
-__all__ = ["FEWEST_JUDGES", "JUDGES", "OWN", "Parts", "PartsSettings", "Round", "Rounds"]
+__all__ = ["FEWEST_JUDGES", "JUDGES", "OWN", "UNTUNED", "Parts", "PartsSettings", "Round", "Rounds"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ JUDGES = 3
 FEWEST_JUDGES = 20
 """Fewer do not tell good prompts from bad ones."""
 
-UNTUNED = -1
-"""The part of held-out examples whose part has no tuning example: they get the static prompt, the one before part 0."""
+UNTUNED = -1  # in the table of losses the first static prompt stands before part 0
+"""The part of held-out examples whose part has no tuning example: they get the first static prompt."""
 
 OWN = "own part"
 """What held-out examples cost under the prompt of their own part, among the losses of a round."""

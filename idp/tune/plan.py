@@ -34,8 +34,8 @@ class Plan:
         clip: largest norm of a prompt's gradient; 0 leaves it as it is.
         patience: measurements of the held-out loss without a new lowest one after which a prompt is done; 0 for never.
         measurements: how often the held-out loss is measured, besides once before any update.
-        rows_at_once: examples whose activations are in memory at once; 0 for as many as `batch_size`. Gradients are
-            added up over as many passes as that takes.
+        rows_at_once: most examples whose activations are in memory at once; 0 for as many as `batch_size`. Gradients
+            are added up over as many passes as that takes.
         seed: order of the examples, and which of the held-out ones are measured.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from idp.bank.bank import PromptBank
 from idp.errors import TaskError
+from idp.files import public_name
 from idp.observer import Observer
 from idp.run.store import PrefixStore
 from idp.tune.config import BuildConfig
@@ -105,7 +106,7 @@ def _questions(
     if unanswered := sum(question.answer is None for question in questions):
         if (teacher := dense()) is None:
             raise TaskError(f"{path} has questions without answers; name the dense model, which can give them.")
-        observer.stage(f"asking {teacher.name} about {path.name}", unanswered)
+        observer.stage(f"asking {public_name(teacher.name)} about {path.name}", unanswered)
         questions = kept_label(teacher, questions, folder, observer.advance)
     return encode_questions(lm, questions)
 
@@ -151,14 +152,13 @@ def _longest(lm: LanguageModel, config: BuildConfig) -> int:
     return max(store.length(index) for index in range(len(store)))
 
 
-def reported(lm: LanguageModel, data: Data, evaluation: Iterable[str]) -> Data:
+def reported(lm: LanguageModel, data: Data, evaluation: Iterable[str], why: str) -> Data:
     """Say how much wording data shares with what is evaluated on, and leave it as it is.
 
-    For data that is apart from it by construction, as facts of the reference world are: their stories are made of the
-    same sentences.
+    For data that is apart from it by construction; `why` says what is shared.
     """
     _, about = _overlapping(lm, [*data.tuning, *data.held_out], evaluation)
-    return Data(data.tuning, data.held_out, {**data.about, "overlap": {**about, "kept": True}})
+    return Data(data.tuning, data.held_out, {**data.about, "overlap": {**about, "kept": why}})
 
 
 def _overlapping(

@@ -15,7 +15,7 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.errors import TaskError
 from idp.select.base import Calibration
-from idp.tune.examples import Example
+from idp.tune.examples import Example, reading
 from idp.tune.losses import example_losses
 from idp.tune.partition import clusters
 from idp.tune.states import context_states
@@ -292,9 +292,9 @@ def _means(losses: Tensor, examples: Sequence[Example], firsts: Sequence[Example
 
 def _parts_of(store: PrefixStore, examples: Sequence[Example], seed: int) -> Tensor:
     """Cut inputs into parts, `(N,)`."""
-    contexts = [example.context for example in examples]
-    count = max(1, min(_MOST_PARTS, len(set(contexts)) // _INPUTS_A_PART))
-    return clusters(context_states(store.lm, contexts), count, seed)
+    inputs = [reading(store.lm, example) for example in examples]
+    count = max(1, min(_MOST_PARTS, len(set(inputs)) // _INPUTS_A_PART))
+    return clusters(context_states(store.lm, inputs), count, seed)
 
 
 def _bank_of(store: PrefixStore, chosen: Sequence[Chosen], how: dict[str, int | float]) -> PromptBank:

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idp.tune.batches import batches_of
+from idp.tune.examples import Example
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -18,6 +19,12 @@ def test_batches_hold_every_example_once_and_similar_lengths(some_examples, seed
         assert len(batch) <= rows
         assert len({examples[i].is_text for i in batch}) == 1
         assert max(lengths) <= 1.4 * min(lengths) + 8
+
+
+@pytest.mark.parametrize(("tokens", "sizes"), [(48, [4, 4]), (49, [3, 3, 2]), (96, [2] * 4), (500, [1] * 8)])
+def test_rows_of_many_tokens_are_fewer(tokens, sizes):
+    texts = [Example((1,), ((5,) * tokens,), 0, "text")] * 8
+    assert [len(batch) for batch in batches_of(texts, rows=4)] == sizes
 
 
 def test_no_examples_make_no_batches():

@@ -9,7 +9,7 @@ import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.errors import BankError, ModelError, TaskError
+from idp.errors import BankError, IdpError, ModelError, TaskError
 from idp.model.loaded import LanguageModel
 from idp.observer import Silent
 from idp.run.store import PrefixStore
@@ -100,6 +100,10 @@ def test_a_mixture_has_its_router(built, tiny_lm):
     assert "smop" in bank.selectors
     assert result.starts == []
     assert {"smop", "router", "oracle (a bound)"} <= set(result.means())
+    smop = get_selector("smop").load_state(bank.selectors["smop"], bank, tiny_lm())
+    chosen = [choice.index for choice in smop.select_batch(result.calibration.inputs)]
+    expected = result.calibration.losses[torch.arange(len(chosen)), torch.tensor(chosen)].mean()
+    assert result.means()["smop"] == pytest.approx(float(expected))
     assert bank.provenance["best_step"] <= 4
 
 
@@ -190,7 +194,7 @@ def test_a_pool_of_another_model_is_refused(built, tiny_lm, tmp_path):
 
 def test_a_teacher_with_another_tokenizer_is_refused_whatever_it_is_for(built, tiny_lm):
     base = tiny_lm(seed=1)
-    other = copy.copy(base.tokenizer)
+    other = copy.deepcopy(base.tokenizer)
     other.add_tokens(["<another>"])
     teacher = LanguageModel(base.model, other, "other")
     for settings in ({"objective": "answer", "features": ("loss-gap",)}, {"method": "static"}):
@@ -198,11 +202,47 @@ def test_a_teacher_with_another_tokenizer_is_refused_whatever_it_is_for(built, t
             built(teacher=teacher, **settings)
 
 
-def test_nothing_is_written_before_all_is_checked(built, tmp_path):
-    for wrong in ({"init": "foo"}, {"features": ("foo",)}, {"balance": 5.0}, {"method": "smop", "router_noise": -1.0}):
-        with pytest.raises(TaskError):
-            built(**wrong)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"init": "foo"},
+        {"features": ("foo",)},
+        {"balance": 5.0},
+        {"method": "smop", "router_noise": -1.0},
+        {"optimizer": "adam"},
+        {"objective": "answr"},
+        {"method": "texts", "pool": "nowhere"},
+    ],
+)
+def test_nothing_is_begun_before_all_is_checked(tiny_lm, some_examples, tmp_path, wrong):
+    data, begun = Data(some_examples(40), some_examples(240, seed=1), {}), []
+    teacher = tiny_lm(seed=1)
+    with pytest.raises(IdpError):
+        build(
+            tiny_lm(), data, BuildConfig(**(SMALL | wrong)), tmp_path, Silent(), teacher, lambda: begun.append("begun")
+        )
+    assert begun == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_features_of_what_broke_need_a_teacher_as_wide(built, tiny_lm, tmp_path):
+    with pytest.raises(TaskError, match="differ in width"):
+        built(teacher=tiny_lm(hidden_size=64), objective="answer", features=("damage",))
     assert not (tmp_path / "work").exists()
+
+
+def test_a_part_of_held_out_examples_alone_is_the_first_static_prompts(built, monkeypatch):
+    """Three clusters, of which the last holds no tuning example; two lengths, so two static prompts."""
+    monkeypatch.setattr(
+        "idp.tune.parts.clusters",
+        lambda features, k, seed: torch.arange(len(features)) % 2 + (torch.arange(len(features)) > 250),
+    )
+    result = built(lengths=(2, 5), rounds=1)
+    assert result.parts is not None and result.calibration.hints is not None
+    assert len(result.parts.prompts) == 2
+    untuned = [place for place, part in enumerate(result.parts.held_out) if part == -1]
+    assert untuned
+    assert {result.calibration.hints[place] for place in untuned} == {0}
 
 
 def test_no_data_and_unknown_terms_are_refused(tiny_lm, some_examples, tmp_path):

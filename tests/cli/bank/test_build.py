@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import signal
 import time
@@ -144,15 +145,32 @@ def test_facts_of_the_world_are_checked_against_its_tasks(done: Run, refused: Ru
     assert PromptBank.load("run/bank").provenance["overlap"]["checked"] > 200
 
 
+@pytest.mark.parametrize("written", [0, 1, 2, 4, 8])
 def test_a_full_disk_is_said_and_leaves_no_bank(
-    refused: Run, command: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+    refused: Run, done: Run, command: tuple[object, ...], monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    """Wherever it happens: at the config, a checkpoint, the losses, or what comes with the bank."""
+    left, sync = [written], os.fsync
+
+    def full(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
     assert "space" in refused(*command)
+    assert left == [-1]
     assert not Path("run/bank/bank.json").exists()
+    monkeypatch.setattr("os.fsync", sync)
+    done(*command)
+
+
+def test_what_another_run_left_changes_nothing(done: Run, command: tuple[object, ...]) -> None:
+    done(*command[:-1], "fresh")
+    done(*command, "--method", "static")
+    done(*command, "--overwrite")
+    assert _same_bank("fresh", "run")
 
 
 def test_distils_from_the_model_that_is_named(done: Run, command: tuple[object, ...], model_folder: Path) -> None:
@@ -217,13 +235,26 @@ def test_a_folder_that_cannot_be_written(refused: Run, command: tuple[object, ..
     assert "run" in refused(*command)
 
 
-def _killed(process: Any, when: Callable[[], bool]) -> None:
-    """Kill a build as soon as something holds, or let it end if it never does."""
+def _killed(process: Any, when: Callable[[], bool]) -> bool:
+    """Kill a build as soon as something holds, and say whether it had not ended before."""
     deadline = time.monotonic() + 120
     while not when() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()  # closes its pipes too
+    return process.returncode == -signal.SIGKILL
+
+
+def _after(path: Path, seconds: float) -> Callable[[], bool]:
+    """Whether it is so long ago that a file appeared."""
+    seen: list[float] = []
+
+    def when() -> bool:
+        if not seen and path.exists():
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() - seen[0] > seconds
+
+    return when
 
 
 def _same_bank(one: str, other: str) -> bool:
@@ -239,7 +270,7 @@ def test_killed_and_started_again_it_makes_the_same_bank(
     start_idp: Run, done: Run, command: tuple[object, ...], after: str
 ) -> None:
     done(*command[:-1], "whole")
-    _killed(start_idp("bank", *command), lambda: any(Path("run/work").glob(after)))
+    assert _killed(start_idp("bank", *command), lambda: any(Path("run/work").glob(after)))
     done(*command)
     assert _same_bank("whole", "run")
 
@@ -253,9 +284,9 @@ def test_killed_at_any_moment_again_and_again_it_makes_the_same_bank(
     command = (*command[:-2], "--method", method, "--steps", 120, "-o", "run")
     done(*command[:-1], "whole")
     moments = random.Random(method)
-    for _ in range(3):
-        begun, wait = time.monotonic(), moments.uniform(4, 12)
-        _killed(start_idp("bank", *command), lambda begun=begun, wait=wait: time.monotonic() - begun > wait)
+    for _ in range(3):  # counted from when it begins to compute
+        Path("run/log.txt").unlink(missing_ok=True)
+        assert _killed(start_idp("bank", *command), _after(Path("run/log.txt"), moments.uniform(0.2, 2)))
     done(*command)
     assert _same_bank("whole", "run")
 
