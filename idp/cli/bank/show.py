@@ -83,16 +83,27 @@ def _print(bank: PromptBank) -> None:
     ]
     console = Console()
     for key, value in facts:
-        said = value if isinstance(value, str) else jsonlib.dumps(value, ensure_ascii=False)
-        console.print(Text.assemble((f"{key}: ", "bold"), said))
+        console.print(Text.assemble((f"{key}: ", "bold"), _said(value)))
     console.print()
     print_rows(_columns(bank))
 
 
+def _said(value: Any) -> str:
+    """A fact in words; what has too much to say for a line is left to `--json`."""
+    if isinstance(value, str):
+        return value
+    plain = value if isinstance(value, dict) else {}
+    short = {key: item for key, item in plain.items() if isinstance(item, (str, int, float))}
+    if not short:
+        return jsonlib.dumps(value, ensure_ascii=False)
+    return ", ".join(f"{key} {item:,}" if isinstance(item, int) else f"{key} {item}" for key, item in short.items())
+
+
 def _columns(bank: PromptBank) -> list[dict[str, Any]]:
-    """A row a prompt; a column that would be empty is left out."""
+    """A row a prompt; a column that would be empty, or say what is said of the whole bank, is left out."""
     rows = [_row(prompt) for prompt in bank]
-    filled = [header for header in rows[0] if any(row[header] is not None for row in rows)]
+    common = {header: bank.provenance.get(key) for key, header in COLUMNS.items()}
+    filled = [header for header in rows[0] if any(row[header] not in (None, common.get(header)) for row in rows)]
     return [{header: row[header] for header in filled} for row in rows]
 
 

@@ -49,7 +49,10 @@ def test_a_bank_of_texts(done: Done) -> None:
 
 def test_a_shipped_bank(done: Done) -> None:
     assert len(json.loads(done("show", "tuned/sparse", "--json"))["prompts"]) == len(PromptBank.load("tuned/sparse"))
-    assert "part-3" in done("show", "tuned/sparse")
+    shown = done("show", "tuned/sparse")
+    assert "part-3" in shown
+    assert "overlap: checked 21,169, found 2,273, kept" in shown
+    assert shown.count("distill+distill-choice") == 1  # of the bank, not of each prompt
 
 
 def test_a_vector_says_what_it_is_of(done: Done) -> None:
