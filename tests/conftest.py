@@ -94,6 +94,23 @@ def tiny_lm(tiny_tokenizer: PreTrainedTokenizerFast) -> TinyLM:
     return make
 
 
+@pytest.fixture(scope="session")
+def broken_lm(tiny_lm: TinyLM) -> TinyLM:
+    """A factory: the two-layer LLaMA, called "broken", with a row of NaN in one of its weights."""
+    import copy
+
+    from idp.model.loaded import LanguageModel
+
+    def make(weight: str = "lm_head.weight", row: int = 7) -> LanguageModel:
+        lm = tiny_lm()
+        model = copy.deepcopy(lm.model)
+        with torch.no_grad():
+            model.get_parameter(weight)[row] = float("nan")
+        return LanguageModel(model, lm.tokenizer, "broken")
+
+    return make
+
+
 def _make_lm(
     architecture: str, tokenizer: PreTrainedTokenizerFast, seed: int, overrides: dict[str, Any]
 ) -> LanguageModel:

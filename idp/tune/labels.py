@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
     from idp.run.generate import DynamicPromptModel
 
-__all__ = ["kept_label", "label"]
+__all__ = ["label"]
 
 _LOG = logging.getLogger(__name__)
 
 _LINE_END = "\n"
-_NEW_TOKENS = 16
 _SHARD = 512  # questions of a file, which is what an interruption costs
 
 
@@ -37,8 +36,9 @@ def label(
     teacher: LanguageModel,
     questions: Sequence[Question],
     *,
-    max_new_tokens: int = _NEW_TOKENS,
+    max_new_tokens: int = 16,
     batch_size: int | None = None,
+    folder: Path | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[Question]:
     """Answer questions without an answer as the dense model does, without any prompt.
@@ -51,6 +51,7 @@ def label(
         questions: with and without answers; the former stay as they are.
         max_new_tokens: longest continuation.
         batch_size: rows run at once; None finds a size.
+        folder: where the answers are kept; a later call with the same arguments reads them.
         advance: called with the number of questions just asked; those that do not fit into the context are not.
 
     Returns:
@@ -60,6 +61,7 @@ def label(
     Raises:
         TaskError: no question is left, or a number below 1.
         ModelError: the model computed NaN, or a single row does not fit into memory.
+        OutputError: the folder cannot be written to.
 
     Source: tuning on what the model itself answers is distillation with hard targets, arXiv 1606.07947 section 3.2.
 
@@ -69,37 +71,36 @@ def label(
     """
     if max_new_tokens < 1:
         raise TaskError(f"an answer of {max_new_tokens} tokens is not possible; give 1 or more.")
-    answered = _answered(teacher, questions, max_new_tokens, batch_size, advance)
-    return _checked(teacher, questions, answered)
-
-
-def kept_label(
-    teacher: LanguageModel,
-    questions: Sequence[Question],
-    folder: Path,
-    advance: Callable[[int], None] | None = None,
-) -> list[Question]:
-    """Answer questions as `label` does, once: a later call reads the answers from the folder.
-
-    Raises:
-        IdpError: as for `label`.
-        OutputError: the folder cannot be written to.
-    """
     answered: list[Question] = []
     for begin in range(0, len(questions), _SHARD):
         shard = questions[begin : begin + _SHARD]
-        asked = repr((teacher.fingerprint, teacher.dtype, list(shard)))
-        path = folder / f"answers-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
-        if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            answered += [Question(**{**one, "options": tuple(one["options"])}) for one in kept]
+        path = None if folder is None else folder / f"answers-{_key(teacher, shard, max_new_tokens)}.json"
+        if path is not None and path.exists():
+            answered += _read(path)
             if advance:
                 advance(sum(question.answer is None for question in shard))
-        else:
-            new = _answered(teacher, shard, _NEW_TOKENS, None, advance)
+            continue
+        new = _answered(teacher, shard, max_new_tokens, batch_size, advance)
+        if path is not None:
             atomic_write_text(path, json_text([asdict(question) for question in new]))
-            answered += new
-    return _checked(teacher, questions, answered)
+        answered += new
+    if silent := len(questions) - len(answered):
+        _LOG.warning("%s has no answer to %d questions, which are left out", teacher.name, silent)
+    if questions and not answered:
+        raise TaskError(f"{teacher.name} has no answer to any of {len(questions)} questions; look at how they are put.")
+    return answered
+
+
+def _key(teacher: LanguageModel, questions: Sequence[Question], max_new_tokens: int) -> str:
+    """What identifies the answers to some questions."""
+    asked = repr((teacher.fingerprint, teacher.dtype, max_new_tokens, list(questions)))
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> list[Question]:
+    """Questions with the answers that were kept."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return [Question(**{**one, "options": tuple(one["options"])}) for one in kept]
 
 
 def _answered(
@@ -118,14 +119,6 @@ def _answered(
         said[place] = replace(asked[place], options=(text,), answer=0)
     answered = [said.get(place, question) for place, question in enumerate(questions)]
     return [question for question in answered if question.answer is not None]
-
-
-def _checked(teacher: LanguageModel, questions: Sequence[Question], answered: list[Question]) -> list[Question]:
-    if silent := len(questions) - len(answered):
-        _LOG.warning("%s has no answer to %d questions, which are left out", teacher.name, silent)
-    if questions and not answered:
-        raise TaskError(f"{teacher.name} has no answer to any of {len(questions)} questions; look at how they are put.")
-    return answered
 
 
 def _choose(

@@ -88,42 +88,39 @@ def kept_losses(
     store, size = PrefixStore(lm, PromptBank(prompts)), BatchSize(None)
     digests = [*(prompt.digest for prompt in prompts), "none"]
     columns = [
-        _Ledger(folder, repr((digest, lm.fingerprint, lm.dtype))).column(
-            examples, partial(_column, store, arm, size=size, advance=advance), advance
+        _kept(
+            folder,
+            repr((digest, lm.fingerprint, lm.dtype)),
+            examples,
+            partial(_column, store, arm, size=size, advance=advance),
+            advance,
         )
         for arm, digest in zip(_arms(store), digests, strict=True)
     ]
     return torch.stack(columns, dim=1)  # (N, m + 1)
 
 
-class _Ledger:
-    """The losses of one prompt that were measured so far."""
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.key = hashlib.sha256(identity.encode()).hexdigest()
-        self.path = folder / f"losses-{self.key[:16]}.safetensors"
-
-    def column(
-        self,
-        examples: Sequence[Example],
-        measure: Callable[[list[Example]], Tensor],
-        advance: Callable[[int], None] | None,
-    ) -> Tensor:
-        """The losses of examples, `(N,)`; what is missing is measured and kept."""
-        marks = [_mark(example) for example in examples]
-        kept = load_tensors(self.path, self.key) or {}
-        known = dict(zip(*(kept[name].tolist() for name in ("examples", "losses")), strict=True)) if kept else {}
-        missing = {mark: example for mark, example in zip(marks, examples, strict=True) if mark not in known}
-        if advance:
-            advance(len(examples) - len(missing))
-        if missing:
-            known |= zip(missing, measure([*missing.values()]).tolist(), strict=True)
-            tensors = {
-                "examples": torch.tensor([*known]),
-                "losses": torch.tensor([*known.values()], dtype=torch.float64),
-            }
-            save_tensors(self.path, tensors, self.key)
-        return torch.tensor([known[mark] for mark in marks], dtype=torch.float64)
+def _kept(
+    folder: Path,
+    identity: str,
+    examples: Sequence[Example],
+    measure: Callable[[list[Example]], Tensor],
+    advance: Callable[[int], None] | None,
+) -> Tensor:
+    """The losses of examples under one prompt, `(N,)`, from its file; what is missing there is measured and added."""
+    key = hashlib.sha256(identity.encode()).hexdigest()
+    path = folder / f"losses-{key[:16]}.safetensors"
+    kept = load_tensors(path, key)
+    known = dict(zip(kept["examples"].tolist(), kept["losses"].tolist(), strict=True)) if kept else {}
+    marks = [_mark(example) for example in examples]
+    missing = {mark: example for mark, example in zip(marks, examples, strict=True) if mark not in known}
+    if advance:
+        advance(len(examples) - len(missing))
+    if missing:
+        known |= zip(missing, measure([*missing.values()]).tolist(), strict=True)
+        losses = torch.tensor([*known.values()], dtype=torch.float64)
+        save_tensors(path, {"examples": torch.tensor([*known]), "losses": losses}, key)
+    return torch.tensor([known[mark] for mark in marks], dtype=torch.float64)
 
 
 def _mark(example: Example) -> int:

@@ -215,7 +215,7 @@ class Rounds:
         sample = sorted(random.Random(self.settings.seed).sample(range(len(self.tuning)), count))
         losses = self._losses("assigning examples", parts.prompts, [self.tuning[i] for i in sample])
         gate = Gate.fit(features[sample], losses[:, :-1])
-        current = torch.tensor([*parts.tuning, *parts.held_out]).clamp_min(0)
+        current = torch.tensor([*parts.tuning, *parts.held_out]).clamp_min(0)  # what has no part may stay in any
         return balanced(gate.expected(features), self.settings.balance, current)
 
     def _judged(self, prompts: Sequence[Tensor], own: list[int]) -> dict[str, float]:

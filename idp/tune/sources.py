@@ -17,7 +17,7 @@ from idp.run.store import PrefixStore
 from idp.tune.config import BuildConfig
 from idp.tune.corpus import pack, read_documents
 from idp.tune.examples import Example, fitting
-from idp.tune.labels import kept_label
+from idp.tune.labels import label
 from idp.tune.overlap import Overlap, overlaps
 from idp.tune.questions import encode_questions, read_questions
 from idp.tune.splits import split
@@ -107,7 +107,7 @@ def _questions(
         if (teacher := dense()) is None:
             raise TaskError(f"{path} has questions without answers; name the dense model, which can give them.")
         observer.stage(f"asking {public_name(teacher.name)} about {path.name}", unanswered)
-        questions = kept_label(teacher, questions, folder, observer.advance)
+        questions = label(teacher, questions, folder=folder, advance=observer.advance)
     return encode_questions(lm, questions)
 
 

@@ -1,27 +1,20 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from transformers import LogitsProcessorList
 
 from idp.bank.bank import PromptBank
 from idp.errors import ModelError
-from idp.model.loaded import LanguageModel
 from idp.run.generate import DynamicPromptModel
 from idp.run.guard import RefuseNaN, guarded
 from idp.select.registry import get_selector
 
 
 @pytest.fixture
-def broken(tiny_lm):
+def broken(broken_lm):
     """A model that computes NaN as soon as it reads token 9, and only then."""
-    lm = tiny_lm()
-    model = copy.deepcopy(lm.model)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[9] = float("nan")
-    return LanguageModel(model, lm.tokenizer, "broken")
+    return broken_lm("model.embed_tokens.weight", 9)
 
 
 @pytest.mark.parametrize("choice", [-1, 1])

@@ -80,11 +80,8 @@ def test_prompt_of_another_width_is_refused(tiny_lm):
         compile_prefix(tiny_lm(), Prompt("narrow", embedding=torch.zeros(3, 16)))
 
 
-def test_broken_weights_are_noticed(tiny_lm):
-    lm = tiny_lm()
-    broken = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer, "broken")
-    with torch.no_grad():
-        broken.model.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
+def test_broken_weights_are_noticed(broken_lm):
+    broken = broken_lm("model.layers.0.mlp.down_proj.weight", 0)
     with pytest.raises(ModelError, match="broken computed NaN or infinite values for prompt 'p'"):
         compile_prefix(broken, Prompt("p", text="Answer: "))
 

@@ -156,11 +156,7 @@ def test_numbers_that_make_no_sense_are_refused(tiny_lm, wrong):
         teach(tiny_lm(), tiny_lm(), [], **wrong)
 
 
-def test_a_teacher_that_computes_nan_is_refused_and_nothing_is_kept(tiny_lm, some_examples, tmp_path):
-    lm = tiny_lm()
-    broken = LanguageModel(copy.deepcopy(lm.model), lm.tokenizer, "broken")
-    with torch.no_grad():
-        broken.model.lm_head.weight[7] = float("nan")
+def test_a_teacher_that_computes_nan_is_refused_and_nothing_is_kept(broken_lm, tiny_lm, some_examples, tmp_path):
     with pytest.raises(ModelError, match="broken computed NaN"):
-        teach(broken, lm, [example.request for example in some_examples(4)], folder=tmp_path)
+        teach(broken_lm(), tiny_lm(), [example.request for example in some_examples(4)], folder=tmp_path)
     assert not list(tmp_path.iterdir())
