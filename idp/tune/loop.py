@@ -18,7 +18,7 @@ from idp.tune.batches import batches_of
 from idp.tune.examples import Example
 from idp.tune.objective import Objective
 from idp.tune.plan import Plan, make_optimizer
-from idp.tune.steps import diverged, drawn, drive, judges, optimizer_tensors, run_key
+from idp.tune.steps import diverged, drawn, drive, judges, mean_loss, optimizer_tensors, run_key, written
 
 __all__ = ["Job", "Point", "Tuned", "tune"]
 
@@ -216,12 +216,12 @@ class _Run:
                 raise diverged(name, self.step, self.plan)
             if not course.curve or held_out < min(point.held_out for point in course.curve):
                 course.best = course.embedding.detach().clone()
-            train = sum(course.losses) / len(course.losses) if course.losses else math.nan
+            train = mean_loss(course.losses)
             course.curve.append(Point(self.step, train, held_out))
             course.losses.clear()
             since = len(course.curve) - 1 - min(range(len(course.curve)), key=lambda i: course.curve[i].held_out)
             course.done = 0 < self.plan.patience <= since
-            _LOG.info("%s, step %d: training loss %.4f, held out %.4f", name, self.step, train, held_out)
+            _LOG.info("%s, step %d: training loss %s, held out %.4f", name, self.step, written(train), held_out)
 
     @torch.no_grad()
     def held_out_losses(self, numbers: Sequence[int]) -> list[float]:

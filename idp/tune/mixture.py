@@ -23,7 +23,7 @@ from idp.tune.examples import Example, reading
 from idp.tune.initial import initial
 from idp.tune.objective import Objective, Step
 from idp.tune.plan import Plan, make_optimizer
-from idp.tune.steps import diverged, drawn, drive, judges, optimizer_tensors, run_key
+from idp.tune.steps import diverged, drawn, drive, judges, mean_loss, optimizer_tensors, run_key, written
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
@@ -283,11 +283,11 @@ class _Run:
             raise diverged("the mixture", self.step, self.plan)
         if all(held_out < point.held_out for point in self.curve):
             self.best = self.copies()
-        train = sum(self.batch_losses) / len(self.batch_losses) if self.batch_losses else math.nan
+        train = mean_loss(self.batch_losses)
         counts = tuple(torch.bincount(routing.chosen, minlength=len(self.starts)).tolist())
         self.curve.append(MixturePoint(self.step, train, held_out, counts))
         self.batch_losses.clear()
-        _LOG.info("step %d: training loss %.4f, held out %.4f, routed %s", self.step, train, held_out, counts)
+        _LOG.info("step %d: training loss %s, held out %.4f, routed %s", self.step, written(train), held_out, counts)
 
     def state(self) -> dict[str, Tensor]:
         """All that the rest of the run depends on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -20,7 +21,7 @@ from idp.tune.plan import Plan
 if TYPE_CHECKING:
     from idp.tune.objective import Objective
 
-__all__ = ["Run", "diverged", "drawn", "drive", "judges", "optimizer_tensors", "run_key"]
+__all__ = ["Run", "diverged", "drawn", "drive", "judges", "mean_loss", "optimizer_tensors", "run_key", "written"]
 
 SAVE_EVERY = 50
 HELD_OUT = 256
@@ -139,6 +140,21 @@ def run_key(objective: Objective, plan: Plan, parts: object, tensors: Sequence[T
     for tensor in tensors:
         digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def mean_loss(losses: Sequence[float]) -> float:
+    """The mean of the losses of some updates; NaN before the first one."""
+    return sum(losses) / len(losses) if losses else math.nan
+
+
+def written(loss: float) -> str:
+    """A training loss as a log shows it.
+
+    Example:
+        >>> written(math.nan), written(1.5)
+        ('none yet', '1.5000')
+    """
+    return "none yet" if math.isnan(loss) else f"{loss:.4f}"
 
 
 def diverged(name: str, step: int, plan: Plan) -> ModelError:

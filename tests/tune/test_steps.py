@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from idp.tune import steps
 from idp.tune.plan import Plan
-from idp.tune.steps import drawn, drive, judges
+from idp.tune.steps import drawn, drive, judges, mean_loss, written
 
 
 class Counting:
@@ -102,3 +102,8 @@ def test_a_fixed_sample_judges(some_examples, monkeypatch):
     assert len(judges(held_out, 0)) == 5
     assert judges(held_out, 0) == judges(held_out, 0) != judges(held_out, 1)
     assert sorted(judges(held_out[:3], 0), key=held_out.index) == held_out[:3]
+
+
+def test_before_the_first_update_there_is_no_training_loss_to_show():
+    assert written(mean_loss([])) == "none yet"
+    assert written(mean_loss([1.0, 2.0])) == "1.5000"
