@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from idp.bank.bank import PromptBank
     from idp.bank.prompt import Prompt
+    from idp.dynamic.model import DynamicPromptModel
+    from idp.dynamic.wrap import wrap
     from idp.errors import IdpError
     from idp.model.load import load
-    from idp.run.generate import DynamicPromptModel
-    from idp.run.wrap import wrap
     from idp.select.base import Selection, Selector
     from idp.select.registry import get_selector
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DynamicPromptModel": "idp.run.generate",
+    "DynamicPromptModel": "idp.dynamic.model",
     "IdpError": "idp.errors",
     "Prompt": "idp.bank.prompt",
     "PromptBank": "idp.bank.bank",
@@ -42,7 +42,7 @@ _HOMES = {
     "Selector": "idp.select.base",
     "get_selector": "idp.select.registry",
     "load": "idp.model.load",
-    "wrap": "idp.run.wrap",
+    "wrap": "idp.dynamic.wrap",
 }
 
 

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from idp.cli.errors import guarded
 from idp.cli.progress import progress
 from idp.cli.quiet import hush
-from idp.run.generate import DynamicPromptModel
+from idp.dynamic.model import DynamicPromptModel
 from idp.run.prefix import compile_prefix
 
 SLOWER = 1 / 1.02  # goals: at most 2 % more time, at most 5 % more memory

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import SelectorError
 from idp.model.loaded import LanguageModel
-from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.run.prefix import assemble
 from idp.select.base import Calibration, Selector

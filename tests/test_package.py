@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,23 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_version_is_that_of_the_installed_package() -> None:
     assert idp.__version__ == version("idp")
+
+
+LAYERS = ("errors", "files", "resources", "bank", "model", "run", "select", "dynamic", "tune", "evaluate", "cli")
+"""From the bottom up; what is in none of them is used by all."""
+
+
+def _imports(file: Path) -> list[str]:
+    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+    return [node.module.split(".")[1] for node in nodes if (node.module or "").startswith("idp.")]
+
+
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if (Path(idp.__file__).parent / layer).is_dir()])
+def test_imports_run_one_way(layer: str) -> None:
+    upwards = {
+        f"{file.name} imports {other}"
+        for file in (Path(idp.__file__).parent / layer).rglob("*.py")
+        for other in _imports(file)
+        if other in LAYERS and LAYERS.index(other) > LAYERS.index(layer)
+    }
+    assert not upwards

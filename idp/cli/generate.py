@@ -16,8 +16,8 @@ from idp.errors import IdpError, PromptTooLongError
 
 if TYPE_CHECKING:
     from idp.bank.bank import PromptBank
+    from idp.dynamic.model import DynamicPromptModel
     from idp.observer import Observer
-    from idp.run.generate import DynamicPromptModel
 
 DEFAULT_SELECTOR = "router"
 WITHOUT_FITTING = "none"
@@ -105,8 +105,8 @@ def _prompted(
     if selector is not None:
         get_selector(selector)  # a wrong name should not cost the wait for the model
     observer.stage(f"loading {spec.name}", None)
+    from idp.dynamic.wrap import prepare
     from idp.model.load import load
-    from idp.run.wrap import prepare
 
     lm = load(spec, device=device, dtype=dtype)
     if selector == "none" and folder is None:

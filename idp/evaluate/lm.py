@@ -25,6 +25,8 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from idp.bank.bank import PromptBank
+from idp.dynamic.model import DynamicPromptModel
+from idp.dynamic.wrap import prepare
 from idp.errors import IdpError, PromptTooLongError
 from idp.evaluate.arguments import TAKEN, check_arguments, check_tokens, context_length
 from idp.evaluate.memo import Answer, Memo
@@ -35,11 +37,9 @@ from idp.evaluate.timing import timed
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.run.batching import BatchSize, run_batches
-from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.run.packing import parts_of
 from idp.run.score import Request, score
-from idp.run.wrap import prepare
 from idp.select.base import Selection, Selector
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import IdpError
-from idp.run.generate import DynamicPromptModel
 from idp.select.base import Selector
 
 __all__ = ["claim", "describe"]

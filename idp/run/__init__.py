@@ -1,1 +1,1 @@
-"""Running the untouched model with the chosen prompts: prefixes, scoring, generation."""
+"""Running the untouched model under given prompts: prefixes, scoring, what `generate` needs."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from idp.dynamic.wrap import prepare
 from idp.errors import TaskError
 from idp.files import atomic_write_text, json_text
 from idp.run.batching import BatchSize, run_batches
@@ -17,12 +18,11 @@ from idp.run.inputs import pad_left
 from idp.run.score import score
 from idp.run.store import PrefixStore
 from idp.run.ways import bears_padding
-from idp.run.wrap import prepare
 from idp.tune.questions import Question, encoded
 
 if TYPE_CHECKING:
+    from idp.dynamic.model import DynamicPromptModel
     from idp.model.loaded import LanguageModel
-    from idp.run.generate import DynamicPromptModel
 
 __all__ = ["label"]
 

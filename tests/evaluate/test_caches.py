@@ -12,12 +12,12 @@ from lm_eval.api.task import ConfigurableTask
 
 import idp.evaluate.lm as lm_module
 from idp.bank.bank import PromptBank
+from idp.dynamic.wrap import prepare
 from idp.errors import IdpError
 from idp.evaluate import IdpLM
 from idp.evaluate.oracle import FixedSelector
 from idp.evaluate.ownership import describe
 from idp.resources import eval_dir
-from idp.run.wrap import prepare
 
 TASKS = ["atlas_easy", "atlas_trivia", "atlas_last_word", "atlas_text"]
 """Options of a question, generation, one continuation, whole texts."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from idp.bank.bank import PromptBank
+from idp.dynamic.model import DynamicPromptModel
 from idp.model.loaded import LanguageModel
-from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.select.registry import get_selector
 

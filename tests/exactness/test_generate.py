@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idp.bank.bank import PromptBank
-from idp.run.generate import DynamicPromptModel
+from idp.dynamic.model import DynamicPromptModel
 from idp.select.registry import get_selector
 
 _ROW = st.lists(st.integers(3, 383), min_size=1, max_size=12)

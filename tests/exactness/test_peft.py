@@ -12,12 +12,12 @@ from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
+from idp.dynamic.model import DynamicPromptModel
+from idp.dynamic.wrap import wrap
 from idp.errors import ModelError
 from idp.model.loaded import LanguageModel
-from idp.run.generate import DynamicPromptModel
 from idp.run.score import Request, score
 from idp.run.store import PrefixStore
-from idp.run.wrap import wrap
 from idp.select.registry import get_selector
 
 if TYPE_CHECKING:

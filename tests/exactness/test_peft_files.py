@@ -12,9 +12,9 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.bank.peft import PEFT_TYPES, load_peft, save_peft
 from idp.bank.prompt import Prompt
+from idp.dynamic.model import DynamicPromptModel
 from idp.model.loaded import LanguageModel
 from idp.model.soft import as_soft
-from idp.run.generate import DynamicPromptModel
 from idp.select.registry import get_selector
 
 ATOL = 1e-5

@@ -11,11 +11,11 @@ import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
+from idp.dynamic.wrap import wrap
 from idp.errors import ModelError
 from idp.model.loaded import LanguageModel
 from idp.model.support import why_no_prompts
 from idp.run.store import PrefixStore
-from idp.run.wrap import wrap
 
 TinyLM = Callable[..., Any]
 BANK = PromptBank([Prompt("text", text="Answer: ")])

@@ -5,8 +5,8 @@ import torch
 from transformers import LogitsProcessorList
 
 from idp.bank.bank import PromptBank
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import ModelError
-from idp.run.generate import DynamicPromptModel
 from idp.run.guard import RefuseNaN, guarded
 from idp.select.registry import get_selector
 

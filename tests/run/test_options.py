@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from idp.dynamic.model import DynamicPromptModel
 from idp.model.loaded import LanguageModel
-from idp.run.generate import DynamicPromptModel
 from idp.run.options import GenerationOptions
 from idp.select.registry import get_selector
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from idp.bank.prompt import Prompt
+from idp.dynamic.wrap import prepare
 from idp.errors import BankError, OutputError
 from idp.run import prefix_export
 from idp.run.prefix import compile_prefix
 from idp.run.prefix_export import save_prefixes
 from idp.run.prefix_files import PrefixFiles
-from idp.run.wrap import prepare
 
 
 def _never(*_: object) -> None:

@@ -5,9 +5,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import SelectorError, TaskError
 from idp.run import store as store_module
-from idp.run.generate import DynamicPromptModel
 from idp.run.packing import Request
 from idp.run.score import score
 from idp.run.store import PrefixStore

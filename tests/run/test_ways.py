@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from idp.dynamic.model import DynamicPromptModel
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.run import passes, ways
-from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.run.packing import Request, lay_out
 from idp.run.passes import Job, run_expanded, run_packed, run_plain

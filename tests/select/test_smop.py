@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from idp.bank import Prompt, PromptBank, SelectorState
+from idp.dynamic.wrap import fitted_selector
 from idp.errors import SelectorError
-from idp.run.wrap import fitted_selector
 from idp.select import SmopSelector
 from idp.select.features import mean_embeddings
 from idp.select.smop import route

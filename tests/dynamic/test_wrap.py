@@ -6,8 +6,8 @@ import torch
 import idp
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
+from idp.dynamic.wrap import fitted_selector, wrap
 from idp.errors import BankError, ModelError, SelectorError
-from idp.run.wrap import fitted_selector, wrap
 from idp.select.base import Calibration
 from idp.select.registry import get_selector
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from idp.bank.bank import PromptBank
 from idp.bank.storage import bank_path
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import BankError, ModelError, SelectorError
 from idp.model.loaded import LanguageModel
-from idp.run.generate import DynamicPromptModel
 from idp.run.store import BUDGET, PrefixStore
 from idp.select.base import Selector
 from idp.select.constant import NoneSelector

@@ -7,10 +7,10 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, MaxTimeCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from idp.dynamic import model as model_module
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
 from idp.model.loaded import LanguageModel
-from idp.run import generate as generate_module
-from idp.run.generate import DynamicPromptModel
 from idp.run.inputs import pad_left
 from idp.select.registry import get_selector
 
@@ -176,7 +176,7 @@ def test_text_in_text_out(tiny_lm, mixed_bank, by_length):
 def test_a_static_cache_holds_the_prompts_too(tiny_lm, mixed_bank, monkeypatch):
     """No embeddings are read: the prompt is in the cache."""
     prompted = _prompted(tiny_lm(), mixed_bank)
-    monkeypatch.setattr(generate_module, "prompted_embeds", lambda *_: pytest.fail("read as embeddings"))
+    monkeypatch.setattr(model_module, "prompted_embeds", lambda *_: pytest.fail("read as embeddings"))
     ids, mask = pad_left(_ROWS, 0)
     for kwargs in ({}, {"num_beams": 2}, {"max_cache_len": 64}):
         given = {"attention_mask": mask, "max_new_tokens": 4, "do_sample": False, **kwargs}

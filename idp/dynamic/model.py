@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
+from idp.dynamic.conversation import Conversation
 from idp.errors import ModelError, PromptTooLongError, SelectorError, TaskError
-from idp.run.conversation import Conversation
 from idp.run.forward import attention_window
 from idp.run.guard import guarded
 from idp.run.inputs import Inputs, on_device, pad_left, read_inputs

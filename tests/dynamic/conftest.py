@@ -1,4 +1,4 @@
-"""What the tests of the run layer share: a selector without a mind."""
+"""What the tests of dynamic models share: a selector without a mind."""
 
 from __future__ import annotations
 

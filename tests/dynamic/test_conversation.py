@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
+from idp.dynamic.model import DynamicPromptModel
 from idp.errors import ModelError, PromptTooLongError, TaskError
 from idp.model.loaded import LanguageModel
-from idp.run.generate import DynamicPromptModel
 from idp.run.texts import encode_chat
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"

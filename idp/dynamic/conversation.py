@@ -9,7 +9,7 @@ from idp.run.options import GenerationOptions
 from idp.run.texts import Message, encode_chat
 
 if TYPE_CHECKING:
-    from idp.run.generate import DynamicPromptModel
+    from idp.dynamic.model import DynamicPromptModel
     from idp.select.base import Selection
 
 __all__ = ["Conversation"]
