@@ -19,7 +19,8 @@ from idp.errors import SelectorError
 from idp.model.loaded import LanguageModel
 from idp.run.inputs import pad_left
 from idp.run.prefix import assemble
-from idp.select.base import Calibration, Selector
+from idp.select.base import Selector
+from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
 from idp.select.router import RouterSelector
 

@@ -33,7 +33,7 @@ from idp.model.aliases import resolve
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
 from idp.tune.atlas import atlas_data
 from idp.tune.config import BuildConfig

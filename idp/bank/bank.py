@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -103,6 +105,11 @@ class PromptBank:
     def names(self) -> tuple[str, ...]:
         """The prompts' names, in order."""
         return tuple(self._index)
+
+    @cached_property
+    def digest(self) -> str:
+        """What the prompts do to a model, in order, in 32 hexadecimal digits."""
+        return hashlib.sha256("".join(prompt.digest for prompt in self).encode()).hexdigest()[:32]
 
     def __repr__(self) -> str:
         """Name the prompts and the model."""

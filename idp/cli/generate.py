@@ -15,13 +15,7 @@ from idp.cli.quiet import hush
 from idp.errors import IdpError, PromptTooLongError
 
 if TYPE_CHECKING:
-    from idp.bank.bank import PromptBank
     from idp.dynamic.model import DynamicPromptModel
-    from idp.observer import Observer
-
-DEFAULT_SELECTOR = "router"
-WITHOUT_FITTING = "none"
-"""What chooses by default where the bank holds no fitted router: rules that were not fitted may do harm."""
 
 
 @guarded()
@@ -51,10 +45,11 @@ def generate_command(
     """Continue texts with a compressed model, each under the prompt chosen for it."""
     hush(debug)
     from idp.cli.progress import progress
+    from idp.cli.prompted import load_prompted
 
-    inputs = [_read(text) for text in texts]
+    inputs = [read_text(text) for text in texts]
     with progress(debug) as observer:
-        prompted = _prompted(observer, model, bank, selector, device, dtype, seed, allow_mismatch)
+        prompted = load_prompted(observer, model, bank, selector, device, dtype, seed, allow_mismatch)
         observer.stage("generating", None)
         answers = _generate(prompted, inputs, chat, max_new_tokens, _sampling(sample, temperature), seed)
     rows = [_row(prompted, *pair, number) for number, pair in enumerate(zip(inputs, answers, strict=True))]
@@ -64,7 +59,7 @@ def generate_command(
         _print_answers(rows, between="\n" if chat else "")
 
 
-def _read(text: str) -> str:
+def read_text(text: str) -> str:
     """The text itself, or stdin in its place.
 
     Raises:
@@ -85,50 +80,6 @@ def _sampling(sample: bool, temperature: float | None) -> dict[str, Any]:
         return {"do_sample": True} | ({} if temperature is None else {"temperature": temperature})
     # A model may come with sampling settings, which a greedy run would warn about.
     return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-
-
-def _prompted(
-    observer: Observer,
-    model: str,
-    folder: str | None,
-    selector: str | None,
-    device: str,
-    dtype: str,
-    seed: int,
-    allow_mismatch: bool,
-) -> DynamicPromptModel:
-    from idp.model.aliases import resolve
-
-    spec = resolve(model)
-    from idp.select.registry import get_selector
-
-    if selector is not None:
-        get_selector(selector)  # a wrong name should not cost the wait for the model
-    observer.stage(f"loading {spec.name}", None)
-    from idp.dynamic.wrap import prepare
-    from idp.model.load import load
-
-    lm = load(spec, device=device, dtype=dtype)
-    if selector == "none" and folder is None:
-        return prepare(lm, None, "none", seed=seed)
-    bank = open_bank(folder or spec.bank)
-    chosen = selector or _default_selector(bank, observer)
-    return prepare(lm, bank, chosen, allow_mismatch=allow_mismatch, seed=seed)
-
-
-def open_bank(path: str | None) -> PromptBank:
-    """The bank in a folder, or without one the general text bank."""
-    from idp.bank.bank import PromptBank
-    from idp.bank.text import text_bank
-
-    return text_bank() if path is None else PromptBank.load(path)
-
-
-def _default_selector(bank: PromptBank, observer: Observer) -> str:
-    if DEFAULT_SELECTOR in bank.selectors:
-        return DEFAULT_SELECTOR
-    observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so no prompt is used; --selector names another rule.")
-    return WITHOUT_FITTING
 
 
 def _generate(
@@ -160,18 +111,19 @@ def _check_lengths(prompted: DynamicPromptModel, texts: list[str], new: int) -> 
 def _row(prompted: DynamicPromptModel, text: str, answer: str, number: int) -> dict[str, Any]:
     chosen = prompted.last_selections[number]
     names = [*(prompted.bank.names if prompted.bank else ()), None]
-    scores = {name or "none": _finite(score) for name, score in zip(names, chosen.scores, strict=True)}
+    scores = {name or "none": finite(score) for name, score in zip(names, chosen.scores, strict=True)}
     return {
         "text": text,
         "answer": answer,
         "prompt": names[chosen.index],
-        "score": _finite(chosen.score),
+        "score": finite(chosen.score),
         "scores": scores,
         "selector": prompted.selector.name if prompted.selector else "none",
     }
 
 
-def _finite(score: float) -> float | None:
+def finite(score: float) -> float | None:
+    """A score as JSON can hold it: null where it is infinite."""
     return score if math.isfinite(score) else None
 
 

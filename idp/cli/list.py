@@ -87,7 +87,7 @@ def arms() -> list[Row]:
 
 def prompts(folder: str | None) -> list[Row]:
     """Prompts of a bank."""
-    from idp.cli.generate import open_bank
+    from idp.cli.prompted import open_bank
 
     return [
         {

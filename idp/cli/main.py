@@ -13,6 +13,7 @@ from idp.cli.eval import eval_command
 from idp.cli.generate import generate_command
 from idp.cli.list import list_command
 from idp.cli.options import Debug
+from idp.cli.select.app import app as select_app
 
 app = typer.Typer(
     name="idp",
@@ -27,6 +28,7 @@ app.command("eval")(eval_command)
 app.command("generate")(generate_command)
 app.command("list")(list_command)
 app.add_typer(bank_app)
+app.add_typer(select_app)
 
 
 def _version(wanted: bool) -> None:

@@ -203,7 +203,9 @@ class DynamicPromptModel:
             True
         """
         requests = self._questions(contexts, continuations)
-        selections = self.selector.select_batch([request.context for request in requests])
+        selections = self.selector.select_among(
+            [request.context for request in requests], [request.continuations for request in requests]
+        )
         choices = [selection.index for selection in selections]
         scored = score(self.store, requests, choices, batch_size=batch_size)
         self.last_selections = selections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from idp.errors import IdpError, OutputError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import ANSWERS, Memo, forget
-from idp.evaluate.oracle import FixedSelector, TableSelector, oracle_table
+from idp.evaluate.oracle import FixedSelector, outcomes
 from idp.evaluate.parallel import Team
 from idp.evaluate.selectors import SelectorShop
 from idp.evaluate.settings import Settings
@@ -22,6 +23,8 @@ from idp.model.load import load, require_loadable
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer, Silent
 from idp.select.base import Selector
+from idp.select.calibration import Calibration
+from idp.select.oracle import OracleSelector
 
 TUNED_BANK_HINT = (
     "no tuned bank is known for this model, so the general text bank is used. A tuned bank usually gives back more: "
@@ -129,7 +132,8 @@ class Bench:
         if name == "dense" and self.dense is not None:
             return self._wrapped(self.dense, None, "none")
         if name == "oracle":
-            return self._wrapped(self.lm, self.bank, self._oracle())
+            oracle = OracleSelector().fit(self.bank, self.lm, self.outcomes(self.tasks))
+            return self._wrapped(self.lm, self.bank, oracle)
         selector = SELECTOR_OF.get(name, name)
         if selector == "none":
             return self._wrapped(self.lm, None, selector)
@@ -140,9 +144,9 @@ class Bench:
         if name == "dense":
             self.__dict__.pop("dense", None)
 
-    def items(self) -> int:
-        """How many items all tasks have together, within the limit."""
-        sizes = [len(entry.task.eval_docs) for entry in self.tasks]
+    def items(self, tasks: Sequence[EvalTask] | None = None) -> int:
+        """How many items tasks, all unless told, have together, within the limit."""
+        sizes = [len(entry.task.eval_docs) for entry in (self.tasks if tasks is None else tasks)]
         return sum(min(size, self.settings.limit or size) for size in sizes)
 
     def _possible(self, name: str) -> bool:
@@ -155,15 +159,15 @@ class Bench:
             self.note(f"arm {name!r} is left out: {missing}.")
         return not missing
 
-    def _oracle(self) -> Selector:
-        """Choices from the measured result of every item under every prompt."""
-        for entry in self.tasks:
+    def outcomes(self, tasks: Sequence[EvalTask]) -> Calibration:
+        """The measured result of every item of some tasks under every prompt, and under none."""
+        for entry in tasks:
             entry.task.build_all_requests(limit=self.settings.limit)
         order = [*range(len(self.bank)), -1]
-        self.observer.stage("every prompt on every item", self.items() * len(order))
+        self.observer.stage("every prompt on every item", self.items(tasks) * len(order))
         fixed = [FixedSelector(index).fit(self.bank, self.lm) for index in order]
         lms = [self._wrapped(self.lm, self.bank, selector) for selector in fixed]
-        return TableSelector(oracle_table(lms, self.tasks, self.settings.limit)).fit(self.bank, self.lm)
+        return outcomes(lms, tasks, self.settings.limit)
 
     def _wrapped(self, lm: LanguageModel, bank: PromptBank | None, selector: str | Selector) -> IdpLM:
         # Answers of another version of the code, or of another precision, are not reused.

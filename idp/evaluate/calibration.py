@@ -11,7 +11,7 @@ from idp.errors import TaskError
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
 from idp.run.store import PrefixStore
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.tune.examples import Example, encode, fitting
 from idp.tune.losses import example_losses
 
@@ -47,14 +47,14 @@ def task_examples(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> 
     docs = entry.task.training_docs()
     rng = random.Random(f"{seed}-{entry.name}")
     chosen = rng.sample(range(len(docs)), min(count, len(docs)))
-    found = [_example(lm, entry, docs[index]) for index in sorted(chosen)]
+    found = [example_of(lm, entry, docs[index]) for index in sorted(chosen)]
     kept = [example for example in found if example is not None]
     if len(kept) < len(found):
         log.warning("%s: %d training items cannot be used for fitting", entry.name, len(found) - len(kept))
     return kept
 
 
-def _example(lm: LanguageModel, entry: EvalTask, doc: Any) -> Example | None:
+def example_of(lm: LanguageModel, entry: EvalTask, doc: Any) -> Example | None:
     """A document as context and options, None where the task is of an unusual form."""
     task = entry.task
     text, target, space = task.doc_to_text(doc), task.doc_to_target(doc), task.config.target_delimiter
@@ -88,4 +88,14 @@ def calibrate(
     except TaskError as error:
         raise TaskError(f"{error} Leave the arms out that learn from training items (--no-fit).") from error
     losses = example_losses(store, kept, batch_size, advance)  # (N, m + 1)
-    return Calibration([example.context for example in kept], losses, [example.group for example in kept])
+    return Calibration(
+        [example.context for example in kept],
+        losses,
+        [example.group for example in kept],
+        options=[options_of(example) for example in kept],
+    )
+
+
+def options_of(example: Example) -> tuple[tuple[int, ...], ...]:
+    """The possible answers of an example; an only continuation is the right answer, and none of several."""
+    return example.continuations if len(example.continuations) > 1 else ()

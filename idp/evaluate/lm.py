@@ -123,7 +123,8 @@ class IdpLM(HFLM):
         self._encodings: Encodings = {} if encodings is None else encodings
         self.advance = advance or (lambda count: None)
         self.seconds = 0.0
-        self._selections: dict[str | Tokens, Selection] = {}
+        self._chosen: dict[tuple[str | Tokens, tuple[Tokens, ...]], Selection] = {}  # by context and options
+        self._selections: dict[str | Tokens, Selection] = {}  # of the contexts that were run last
         self._batch: list[str] = []
         self._whole_length = context_length(lm, max_length)
         if self.max_length < 1:
@@ -168,15 +169,26 @@ class IdpLM(HFLM):
             return tuple(self.tok_encode(instance.args[0]))
         return tuple(self._encode_pair(*instance.args)[0])
 
-    def _select(self, contexts: dict[str | Tokens, Sequence[int]]) -> None:
-        """Choose prompts for contexts not seen before; the time counts."""
-        new = {key: ids for key, ids in contexts.items() if key not in self._selections}
-        if not new:
-            return
-        choose = partial(self.prompted.selector.select_batch, list(new.values()))
-        chosen, seconds = self.team.agree(lambda: timed(choose))
-        self._selections.update(zip(new, chosen, strict=True))
-        self.seconds += seconds
+    def _select(
+        self,
+        contexts: dict[str | Tokens, Sequence[int]],
+        options: dict[str | Tokens, tuple[Tokens, ...]] | None = None,
+    ) -> None:
+        """Choose prompts for contexts, those seen before as before; the time counts.
+
+        Args:
+            contexts: token ids.
+            options: the possible answers of those where there are any, for selectors that look at them.
+        """
+        known = options if options and self.prompted.selector.answers else {}
+        asked = {key: (key, tuple(known.get(key, ()))) for key in contexts}
+        if new := [key for key in contexts if asked[key] not in self._chosen]:
+            rows = [contexts[key] for key in new]
+            choose = partial(self.prompted.selector.select_among, rows, [asked[key][1] for key in new])
+            chosen, seconds = self.team.agree(lambda: timed(choose))
+            self._chosen.update(zip((asked[key] for key in new), chosen, strict=True))
+            self.seconds += seconds
+        self._selections.update((key, self._chosen[question]) for key, question in asked.items())
 
     def _answers(
         self, keys: list[Any], compute: Callable[[list[int]], Iterable[list[tuple[int, Any, float]]]]
@@ -201,7 +213,13 @@ class IdpLM(HFLM):
     ) -> list[tuple[float, bool]]:
         """Score (context, continuation) pairs; pairs with one context share a row."""
         questions = [self._question(request) for request in requests]
-        self._select(dict(reversed(questions)))
+        options: dict[str | Tokens, dict[Tokens, None]] = {}
+        for (key, _), (text, _, option) in zip(questions, requests, strict=True):
+            if text is not None:  # windows of a running text are no answers to anything
+                options.setdefault(key, {})[tuple(option)] = None
+        # An only continuation is no option but the right answer, which nothing that chooses may see.
+        several = {key: tuple(given) for key, given in options.items() if len(given) > 1}
+        self._select(dict(reversed(questions)), several)
         choices = [self._selections[key].index for key, _ in questions]
         rows: dict[tuple[int, Tokens], dict[Tokens, None]] = {}
         pairs = [self._truncate(request) for request in requests]

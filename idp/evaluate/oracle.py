@@ -1,4 +1,4 @@
-"""The best prompt of every input in hindsight: a bound for all selectors, not a way to answer."""
+"""What every prompt makes of every item of the tasks."""
 
 from __future__ import annotations
 
@@ -9,36 +9,8 @@ import torch
 
 from idp.evaluate.lm import IdpLM
 from idp.evaluate.tasks import EvalTask
-from idp.select.base import Selection, Selector, pick
-
-Table = Mapping[tuple[int, ...], Sequence[float]]
-
-
-class TableSelector(Selector):
-    """Chooses by scores that were written down before, context by context.
-
-    Args:
-        table: for each context (token ids) the score of every prompt, "no prompt" last.
-        name: what the arm is called.
-    """
-
-    name: ClassVar[str] = "table"
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
-    def select_batch(self, inputs: Sequence[Sequence[int]]) -> list[Selection]:
-        """Look the contexts up; on equal scores the cheapest answer, no prompt, wins."""
-        scores = torch.tensor([self._scores(tuple(ids)) for ids in inputs], dtype=torch.float64)  # (N, m + 1)
-        no_prompt_wins = scores[:, -1] >= scores.amax(dim=1)
-        return [
-            Selection(-1, choice.scores[-1], choice.scores) if none else choice
-            for choice, none in zip(pick(scores), no_prompt_wins.tolist(), strict=True)
-        ]
-
-    def _scores(self, context: tuple[int, ...]) -> Sequence[float]:
-        """A context's scores; a later window of a long running text goes with the text as a whole."""
-        return self._table.get(context) or self._table[(self.lm.prefix_token_id,)]
+from idp.select.base import Selection, Selector
+from idp.select.calibration import Calibration
 
 
 class FixedSelector(Selector):
@@ -89,20 +61,22 @@ def item_value(entry: EvalTask, metrics: Mapping[str, Any]) -> float:
     return float(value) if entry.higher_is_better else -float(value)
 
 
-def oracle_table(lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit: int | None) -> Table:
-    """Mean score of each context's items under every prompt.
+def outcomes(lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit: int | None) -> Calibration:
+    """What every prompt makes of every item: the contexts in order, and minus the judged metric as losses.
 
     Args:
         lms: one model a prompt, in the bank's order, and last one without a prompt.
         tasks: the tasks, requests built.
         limit: items a task.
     """
-    columns: list[dict[tuple[int, ...], list[float]]] = []
-    for lm in lms:
-        found: dict[tuple[int, ...], list[float]] = {}
-        for entry in tasks:
-            contexts = {instance.doc_id: lm.context_ids(instance) for instance in entry.task.instances}
-            for doc_id, value in item_scores(lm, entry, limit).items():
-                found.setdefault(contexts[doc_id], []).append(value)
-        columns.append(found)
-    return {context: [sum(column[context]) / len(column[context]) for column in columns] for context in columns[0]}
+    inputs: list[tuple[int, ...]] = []
+    groups: list[str] = []
+    columns: list[list[float]] = [[] for _ in lms]
+    for entry in tasks:
+        contexts = {instance.doc_id: lms[0].context_ids(instance) for instance in entry.task.instances}
+        inputs += contexts.values()
+        groups += [entry.name] * len(contexts)
+        for column, lm in zip(columns, lms, strict=True):
+            scores = item_scores(lm, entry, limit)
+            column += [scores[doc_id] for doc_id in contexts]
+    return Calibration(inputs, -torch.tensor(columns, dtype=torch.float64).T, groups)

@@ -12,14 +12,15 @@ import idp
 from idp.bank.bank import PromptBank
 from idp.bank.state import SelectorState
 from idp.errors import BankError, IdpError
-from idp.evaluate.calibration import calibrate, training_examples, usable
+from idp.evaluate.calibration import calibrate, options_of, training_examples, usable
 from idp.evaluate.parallel import Team
 from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer
 from idp.run.store import PrefixStore
-from idp.select.base import Calibration, Selector
+from idp.select.base import Selector
+from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 
 
@@ -98,7 +99,9 @@ class SelectorShop:
         if self._settings.fit:
             return self._calibration
         examples = training_examples(self.lm, self._tasks, self._settings.fit_items, self._settings.seed)
-        return Calibration([example.context for example in examples])
+        return Calibration(
+            [example.context for example in examples], options=[options_of(example) for example in examples]
+        )
 
     @property
     def _folder(self) -> Path:

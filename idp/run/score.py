@@ -6,14 +6,14 @@ values. See `idp.run.packing` for the layout of a row, and `idp.run.passes` for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from idp.errors import PromptTooLongError, TaskError
-from idp.run.batching import BatchSize, run_batches
+from idp.run.batching import BatchSize, Finished, run_batches
 from idp.run.guard import broken_numbers
 from idp.run.packing import Layout, Request, lay_out, parts_of
 from idp.run.passes import Job
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
     from idp.run.store import PrefixStore
 
-__all__ = ["Request", "Score", "Scored", "score", "score_prompts"]
+__all__ = ["Request", "Score", "Scored", "run_requests", "score", "score_prompts"]
+
+R = TypeVar("R")
 
 
 class Score(NamedTuple):
@@ -87,20 +89,45 @@ def score(
         >>> score(store, [request], [-1])[0].scores[0].loglikelihood  # doctest: +SKIP
         -3.21
     """
+    board = _Board(requests, advance)
+    for batch in run_requests(store, requests, choices, _score_batch, batch_size):
+        board.enter(*batch)
+    return board.answers()
+
+
+def run_requests(
+    store: PrefixStore,
+    requests: Sequence[Request],
+    choices: Sequence[int],
+    run_batch: Callable[[PrefixStore, list[Job], Way], R],
+    batch_size: int | BatchSize | None = None,
+) -> Iterator[Finished[Job, R]]:
+    """Run requests in batches, each under its own prompt: what `score` does to them, or anything else.
+
+    Args:
+        store: the model and its prompts.
+        requests: what to run, in any order; one with many options may become several jobs.
+        choices: for each request the index of its prompt, -1 for none.
+        run_batch: runs one batch in the way given.
+        batch_size: as for `score`.
+
+    Yields:
+        Every batch as soon as it is done.
+
+    Raises:
+        IdpError: as for `score`.
+    """
     size = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size)
     _check(store, requests, choices)
-    board = _Board(requests, advance)
     beside = max((store.length(choice) for choice in set(choices)), default=0)  # every row may be padded to it
     for way, jobs in _jobs(store, requests, choices, beside).items():
 
-        def run(batch: list[Job], way: Way = way) -> list[list[Score]]:
-            return _score_batch(store, batch, way)
+        def run(batch: list[Job], way: Way = way) -> R:
+            return run_batch(store, batch, way)
 
         one_at_a_time = way == "plain" and jobs and not bears_padding(store.lm)
         at_once = BatchSize(1) if one_at_a_time else size
-        for batch in run_batches(jobs, _length, run, at_once, store.lm, beside=beside):
-            board.enter(*batch)
-    return board.answers()
+        yield from run_batches(jobs, _length, run, at_once, store.lm, beside=beside)
 
 
 def score_prompts(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from idp.bank.state import SelectorState
-from idp.errors import SelectorError, suggest
-from idp.select.base import Calibration, Needs, Selection, Selector, pick
+from idp.errors import SelectorError
+from idp.select.base import Needs, Selection, Selector, check_option, pick
+from idp.select.calibration import Calibration
 from idp.select.layer0 import LayerZero, Projections
 
 __all__ = ["AttentionSelector", "attention_scores"]
@@ -70,9 +71,9 @@ class AttentionSelector(Selector):
 
     def __init__(self, *, score: Score = "joint_mean", queries: Queries = "all", calibrate: Calibrate = "none") -> None:
         """Check and keep the options."""
-        _check_option("score", score, get_args(Score))
-        _check_option("queries", queries, get_args(Queries))
-        _check_option("calibrate", calibrate, get_args(Calibrate))
+        check_option(self.name, "score", score, get_args(Score))
+        check_option(self.name, "queries", queries, get_args(Queries))
+        check_option(self.name, "calibrate", calibrate, get_args(Calibrate))
         self.score: Score = score
         self.queries: Queries = queries
         self.calibrate: Calibrate = calibrate
@@ -298,8 +299,3 @@ def _spread(log: Tensor) -> Tensor:
     """Return the standard deviation of each column `(m,)`, 1 where a column does not vary."""
     std = log.std(dim=0, correction=0)
     return torch.where(std > 1e-6, std, torch.ones_like(std))
-
-
-def _check_option(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise SelectorError(f"selector 'attention' has no {option} {value!r}. {suggest(str(value), known)}")

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.bank.state import SelectorState
-from idp.errors import SelectorError
+from idp.errors import SelectorError, suggest
 from idp.model.loaded import LanguageModel
+from idp.select.calibration import Calibration, Options
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["Calibration", "Needs", "Selection", "Selector", "pick"]
+__all__ = ["Cost", "Needs", "Selection", "Selector", "check_option", "pick"]
 
 Needs: TypeAlias = Literal["nothing", "inputs", "losses"]
 
@@ -44,89 +45,21 @@ class Selection:
     scores: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """What a selector may be fitted on; it never holds an item that something is evaluated on.
+@dataclass(frozen=True)
+class Cost:
+    """What a selector takes, beside the prompts and the pass that answers.
 
     Attributes:
-        inputs: the token ids of `N` inputs without padding, contexts only.
-        losses: `(N, m + 1)`, the loss (lower is better) of each input under every prompt of the bank, and last
-            without a prompt; None where no answers are known.
-        groups: the task each input comes from, where that is known.
-        hints: the index of the prompt that was tuned for inputs like this one (-1 is "no prompt"), where that is known.
-
-    Raises:
-        SelectorError: no inputs, or losses, groups or hints that do not fit them, or losses that are not numbers.
-
-    Example:
-        >>> Calibration([[1, 2], [3]], torch.tensor([[0.1, 0.5], [0.9, 0.2]])).losses.shape
-        torch.Size([2, 2])
+        forwards: passes of the model to choose for one input; part of its layers is part of a pass.
+        parameters: numbers that it keeps.
+        labels: whether it is fitted on losses, so on right answers.
+        answers: whether it looks at the possible answers of an input where it is told them.
     """
 
-    inputs: Sequence[Sequence[int]]
-    losses: Tensor | None = None
-    groups: Sequence[str] | None = None
-    hints: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        """Check that the parts fit each other."""
-        count = len(self.inputs)
-        if not count:
-            raise SelectorError("calibration has no inputs.")
-        for name, values in (("groups", self.groups), ("hints", self.hints)):
-            if values is not None and len(values) != count:
-                raise SelectorError(f"calibration has {count} inputs but {len(values)} {name}.")
-        if self.losses is not None:
-            self._check_losses(self.losses, count)
-
-    @staticmethod
-    def _check_losses(losses: Tensor, count: int) -> None:
-        if losses.ndim != 2 or losses.shape[0] != count:
-            raise SelectorError(f"losses have shape {tuple(losses.shape)}, not ({count}, number of prompts + 1).")
-        if not bool(torch.isfinite(losses).all()):
-            raise SelectorError("the calibration losses hold NaN or infinity: measure them again in float32.")
-
-    def folds(self, count: int, seed: int) -> Tensor:
-        """Cut the inputs into `count` parts at random; equal inputs go to the same part.
-
-        Tasks may ask the same question in several ways. Were its copies on both sides of a cut, what had learned the
-        one by heart would look good on the other.
-
-        Returns:
-            The part of each input, `(N,)`, 0 to `count - 1`.
-        """
-        distinct: dict[tuple[int, ...], int] = {}
-        places = torch.tensor([distinct.setdefault(tuple(ids), len(distinct)) for ids in self.inputs])  # (N,)
-        order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))  # (distinct,)
-        return order[places] % count
-
-    def require_losses(self, num_prompts: int) -> Tensor:
-        """Return the losses `(N, m + 1)` in fp64 on the CPU.
-
-        Raises:
-            SelectorError: there are none, or not one column a prompt and one for "no prompt".
-        """
-        if self.losses is None:
-            raise SelectorError("this selector learns from losses, but the calibration has none: measure them first.")
-        if self.losses.shape[1] != num_prompts + 1:
-            raise SelectorError(
-                f"the losses have {self.losses.shape[1]} columns, but a bank of {num_prompts} needs "
-                f'{num_prompts + 1} (the last is "no prompt").'
-            )
-        return self.losses.detach().to(device="cpu", dtype=torch.float64)
-
-    def hinted_arms(self, num_prompts: int) -> Tensor | None:
-        """Return the hints `(N,)` as columns of the losses, "no prompt" being the last; None where there are none.
-
-        Raises:
-            SelectorError: a hint is not a prompt of the bank.
-        """
-        if self.hints is None:
-            return None
-        wrong = next((hint for hint in self.hints if not -1 <= hint < num_prompts), None)
-        if wrong is not None:
-            raise SelectorError(f"calibration hints at prompt {wrong}, but the bank has {num_prompts} prompts.")
-        return torch.tensor(self.hints) % (num_prompts + 1)
+    forwards: float
+    parameters: int
+    labels: bool
+    answers: bool
 
 
 class Selector(ABC):
@@ -144,6 +77,9 @@ class Selector(ABC):
     name: ClassVar[str]
     """What the selector is called on the command line, in banks and in results."""
 
+    version: ClassVar[int] = 1
+    """Of the form of its state: a state of another version is refused."""
+
     _bank: PromptBank | None = None
     _lm: LanguageModel | None = None
 
@@ -151,6 +87,26 @@ class Selector(ABC):
     def needs(self) -> Needs:
         """What `fit` cannot do without: nothing, the calibration's inputs, or its losses too."""
         return "nothing"
+
+    @property
+    def forwards(self) -> float:
+        """Passes of the model to choose for one input, beside the one that answers."""
+        return 0.0
+
+    @property
+    def answers(self) -> bool:
+        """Whether the possible answers of an input, where they are known, change the choice."""
+        return False
+
+    @property
+    def cost(self) -> Cost:
+        """What choosing takes.
+
+        Raises:
+            SelectorError: the selector was not fitted.
+        """
+        parameters = sum(tensor.numel() for tensor in self._state().tensors.values())
+        return Cost(self.forwards, parameters, self.needs == "losses", self.answers)
 
     def fit(self, bank: PromptBank, lm: LanguageModel, calibration: Calibration | None = None) -> Self:
         """Learn how to choose from `bank` for `lm`.
@@ -193,6 +149,18 @@ class Selector(ABC):
         """Choose a prompt for one input; see `select_batch`."""
         return self.select_batch([input_ids])[0]
 
+    def select_among(self, inputs: Sequence[Sequence[int]], options: Sequence[Options]) -> list[Selection]:
+        """Choose for inputs whose possible answers are known; most selectors do not look at them.
+
+        Args:
+            inputs: as for `select_batch`.
+            options: the possible answers of each input, token ids; none where they are not known.
+
+        Raises:
+            SelectorError: the selector was not fitted.
+        """
+        return self.select_batch(inputs)
+
     def state(self) -> SelectorState:
         """Return what `fit` learned, to be kept in a bank.
 
@@ -200,25 +168,38 @@ class Selector(ABC):
             SelectorError: the selector was not fitted.
         """
         state = self._state()
-        return SelectorState({**state.config, "prompts": list(self.bank.names)}, state.tensors)
+        about = {"version": self.version, "prompts": list(self.bank.names), "bank": self.bank.digest}
+        return SelectorState({**state.config, **about}, state.tensors)
 
     def load_state(self, state: SelectorState, bank: PromptBank, lm: LanguageModel) -> Self:
         """Become the selector whose `state` was kept, without fitting again.
 
         Raises:
-            SelectorError: the state is another selector's, or was fitted on another list of prompts.
+            SelectorError: the state is another selector's or of another version, or was fitted on other prompts.
         """
-        fitted_on = state.config.get("prompts")
-        if fitted_on != list(bank.names):
-            raise SelectorError(
-                f"this state of {self.name!r} was fitted on the prompts {fitted_on}, not on this bank's."
-            )
+        self._check_state(state, bank)
         self._bank, self._lm = bank, lm
         try:
             self._load(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise SelectorError(f"not a state of selector {self.name!r}: {type(error).__name__} {error}.") from error
         return self
+
+    def _check_state(self, state: SelectorState, bank: PromptBank) -> None:
+        version = state.config.get("version", 1)
+        if version != self.version:
+            raise SelectorError(
+                f"this state of {self.name!r} has version {version}, and this idp reads {self.version}: fit it again."
+            )
+        fitted_on = state.config.get("prompts")
+        if fitted_on != list(bank.names):
+            raise SelectorError(
+                f"this state of {self.name!r} was fitted on the prompts {fitted_on}, not on this bank's."
+            )
+        if any(state is own for own in bank.selectors.values()):
+            return  # the bank's own, which its checksum vouches for
+        if state.config.get("bank", bank.digest) != bank.digest:
+            raise SelectorError(f"this state of {self.name!r} was fitted on prompts of the same names, but other ones.")
 
     @property
     def bank(self) -> PromptBank:
@@ -278,3 +259,13 @@ def pick(scores: Tensor) -> list[Selection]:
         Selection(-1 if winner == last else winner, row[winner], tuple(row))
         for winner, row in zip(winners, values.tolist(), strict=True)
     ]
+
+
+def check_option(selector: str, option: str, value: str, known: Sequence[str]) -> None:
+    """Check an option that is one of several words.
+
+    Raises:
+        SelectorError: it is none of them; near misses are named.
+    """
+    if value not in known:
+        raise SelectorError(f"selector {selector!r} has no {option} {value!r}. {suggest(str(value), known)}")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
-from idp.select.base import Calibration, Needs, Selection, Selector, pick
+from idp.select.base import Needs, Selection, Selector, pick
+from idp.select.calibration import Calibration
 from idp.select.groups import group_means
 
 __all__ = ["NoneSelector", "StaticSelector"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-__all__ = ["Linear", "fit_costs", "fit_labels"]
+__all__ = ["Linear", "fit_costs", "fit_labels", "minimised"]
 
 _ITERATIONS = 200
 _LABEL_L2 = 1e-4
@@ -82,19 +82,41 @@ def fit_costs(start: Linear, features: Tensor, losses: Tensor, l2: float) -> Lin
 
 
 def _minimised(start: Linear, features: Tensor, objective: Callable[[Tensor], Tensor], l2: float) -> Linear:
-    """Run full-batch L-BFGS, which draws nothing at random, on an objective of the logits and the penalty."""
+    """Lower an objective of the logits and the penalty."""
     standard = start.standard(features)  # (N, d)
-    weight, bias = (tensor.clone().requires_grad_() for tensor in (start.weight, start.bias))
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def penalised(weight: Tensor, bias: Tensor) -> Tensor:
+        loss = objective(standard @ weight.T + bias) + l2 * (weight - start.weight).square().sum()
+        # The bias is held by a thousandth of a weight: without any penalty it would grow for ever.
+        return loss + 1e-3 * l2 * (bias - start.bias).square().sum()
+
+    weight, bias = minimised(penalised, start.weight, start.bias)
+    return Linear(weight, bias, start.mean, start.std)
+
+
+def minimised(objective: Callable[..., Tensor], *start: Tensor) -> list[Tensor]:
+    """Lower a function of some tensors by full-batch L-BFGS, which draws nothing at random.
+
+    Args:
+        objective: of as many tensors as there are in `start`; to a scalar.
+        start: where to start.
+
+    Returns:
+        The tensors where it stopped, after 200 iterations at most.
+
+    Example:
+        >>> minimised(lambda x: (x - 2).square().sum(), torch.zeros(1))[0].round()
+        tensor([2.])
+    """
+    parameters = [tensor.clone().requires_grad_() for tensor in start]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = objective(standard @ weight.T + bias) + l2 * (weight - start.weight).square().sum()
-        # The bias is held by a thousandth of a weight: without any penalty it would grow for ever.
-        loss = loss + 1e-3 * l2 * (bias - start.bias).square().sum()
+        loss = objective(*parameters)
         torch.autograd.backward(loss)
         return loss
 
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return Linear(weight.detach(), bias.detach(), start.mean, start.std)
+    return [parameter.detach() for parameter in parameters]

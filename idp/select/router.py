@@ -11,7 +11,8 @@ from torch import Tensor
 
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
-from idp.select.base import Calibration, Needs, Selection, Selector, pick
+from idp.select.base import Needs, Selection, Selector, pick
+from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
 from idp.select.linear import Linear, fit_costs, fit_labels
 

@@ -12,7 +12,8 @@ from torch.nn.functional import pad
 from idp.bank.bank import PromptBank
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
-from idp.select.base import Calibration, Selection, Selector, pick
+from idp.select.base import Selection, Selector, pick
+from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
 
 if TYPE_CHECKING:

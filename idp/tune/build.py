@@ -17,7 +17,7 @@ from idp.errors import TaskError
 from idp.model.gradients import require_gradients
 from idp.observer import Observer
 from idp.run.store import PrefixStore
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.tune.built import Built
 from idp.tune.config import BuildConfig
 from idp.tune.examples import reading

@@ -10,7 +10,7 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.bank.state import SelectorState
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 from idp.tune.fitting import cost
 from idp.tune.loop import Point

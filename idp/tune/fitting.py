@@ -12,7 +12,8 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.errors import SelectorError, TaskError
 from idp.select.attention import AttentionSelector
-from idp.select.base import Calibration, Selector
+from idp.select.base import Selector
+from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
 from idp.select.router import RouterSelector
 
@@ -87,7 +88,7 @@ def cross_fitted_losses(
     parts = calibration.folds(folds, seed)  # (N,)
     for fold in range(folds):
         inside = (parts == fold).nonzero()[:, 0].tolist()
-        rest = _rows(calibration, (parts != fold).nonzero()[:, 0].tolist())
+        rest = calibration.rows((parts != fold).nonzero()[:, 0].tolist())
         for name in usable:
             selector = FITTED[name](seed).fit(bank, lm, rest)
             costs[name][inside] = cost(selector, [inputs[i] for i in inside], losses[inside])
@@ -98,12 +99,3 @@ def cost(selector: Selector, inputs: Sequence[Sequence[int]], losses: Tensor) ->
     """Losses of the chosen arms, `(N,)`; index -1 is the last column, "no prompt"."""
     chosen = [selection.index for selection in selector.select_batch(inputs)]
     return losses[torch.arange(len(losses)), torch.tensor(chosen)]
-
-
-def _rows(calibration: Calibration, rows: list[int]) -> Calibration:
-    return Calibration(
-        [calibration.inputs[row] for row in rows],
-        None if calibration.losses is None else calibration.losses[rows],
-        None if calibration.groups is None else [calibration.groups[row] for row in rows],
-        None if calibration.hints is None else [calibration.hints[row] for row in rows],
-    )

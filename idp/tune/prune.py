@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from idp.errors import TaskError
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 
 __all__ = ["Pruned", "prune", "reduced"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.errors import TaskError
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.tune.examples import Example, reading
 from idp.tune.losses import example_losses
 from idp.tune.partition import clusters

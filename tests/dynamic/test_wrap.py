@@ -8,7 +8,7 @@ from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.dynamic.wrap import fitted_selector, wrap
 from idp.errors import BankError, ModelError, SelectorError
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 
 

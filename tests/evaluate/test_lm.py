@@ -14,7 +14,7 @@ from idp.evaluate import IdpLM
 from idp.evaluate.memo import Memo
 from idp.evaluate.oracle import FixedSelector
 from idp.resources import eval_dir
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 
 
@@ -138,6 +138,30 @@ def test_the_selector_sees_the_context_only(lm, bank, built, spy):
             contexts.add(tuple(prompted.tok_encode(entry.task.doc_to_text(doc))))
     assert set(selector.seen) == contexts
     assert len(selector.seen) == len(contexts)  # each once
+
+
+def test_a_selector_that_looks_at_answers_is_told_those_of_each_task_and_no_other(lm, bank, built, spy):
+    class Nosy(spy):
+        answers = True
+
+        def select_among(self, inputs, options):
+            self.told = [*getattr(self, "told", []), *zip(map(tuple, inputs), options, strict=True)]
+            return self.select_batch(inputs)
+
+    easy, short = built("easy", "short")
+    selector = Nosy().fit(bank, lm)
+    prompted = IdpLM(lm, bank, selector)
+    answers(prompted, [easy])
+    [first, *_] = easy.task.instances
+    context, option = prompted._encode_pair(*first.args)
+    told = dict(selector.told)[tuple(context)]
+    assert tuple(option) in told and len(told) == 4
+    prompted.loglikelihood(
+        [Instance("loglikelihood", {}, (first.args[0], first.args[1]), 0)]
+    )  # the only answer is the right one
+    assert [given for ids, given in selector.told if ids == tuple(context)] == [told, ()]
+    answers(prompted, [short])  # generates: no answers are known
+    assert all(given == () for _, given in selector.told[-len(short.task.instances) :])
 
 
 def test_of_running_text_the_selector_sees_nothing_but_earlier_windows(lm, bank, built, spy):

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from idp.bank.bank import PromptBank
 from idp.evaluate import IdpLM
 from idp.evaluate.arms import run_arm
-from idp.evaluate.oracle import FixedSelector, TableSelector, item_scores, item_value, oracle_table
+from idp.evaluate.oracle import FixedSelector, item_scores, item_value, outcomes
 from idp.evaluate.tasks import EvalTask
+from idp.select.oracle import OracleSelector
 
 LIMIT = 8
 ARMS = (0, 1, 2, -1)
@@ -17,18 +16,6 @@ ARMS = (0, 1, 2, -1)
 @pytest.fixture
 def fixed(lm, bank):
     return [IdpLM(lm, bank, FixedSelector(index).fit(bank, lm)) for index in ARMS]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_the_best_score_wins_and_no_prompt_wins_ties(rows):
-    selector = TableSelector({(i,): row for i, row in enumerate(rows)})
-    for row, choice in zip(rows, selector.select_batch([[i] for i in range(len(rows))]), strict=True):
-        assert choice.score == choice.scores[choice.index] == max(row)
-        assert (choice.index == -1) == (row[-1] == max(row))
-        assert choice.scores == tuple(row)
-        if choice.index != -1:
-            assert choice.index == row.index(max(row))
 
 
 @pytest.mark.parametrize("index", ARMS)
@@ -49,7 +36,7 @@ def test_item_scores_are_lm_evals_own_metrics_item_by_item(lm, bank, built, fixe
 
 def test_the_oracle_is_at_least_as_good_as_every_prompt_on_every_item(lm, bank, built, fixed):
     loaded = built("easy", "hard", "support", "short", "trivia", "pair", "endings", "last_word", limit=LIMIT)
-    oracle = IdpLM(lm, bank, TableSelector(oracle_table(fixed, loaded, LIMIT)).fit(bank, lm))
+    oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, LIMIT)))
     best = run_arm("oracle", oracle, loaded, LIMIT)
     others = [run_arm("fixed", each, loaded, LIMIT) for each in fixed]
     gained = 0
@@ -69,14 +56,14 @@ def _flat(arm):
 
 def test_of_running_text_the_oracle_takes_the_one_best_prompt(lm, bank, built, fixed):
     loaded = built("text")
-    oracle = IdpLM(lm, bank, TableSelector(oracle_table(fixed, loaded, 3)).fit(bank, lm))
+    oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, 3)))
     best = run_arm("oracle", oracle, loaded, 3)
     rows = best.samples["atlas_text"]
     assert len({row["idp_prompt"] for row in rows}) == 1
-    table = oracle_table(fixed, loaded, 3)
-    assert set(table) == {(oracle.prefix_token_id,)}
-    assert max(table[oracle.prefix_token_id,]) == pytest.approx(
-        sum(item_value(loaded[0], row) for row in rows) / len(rows)
+    found = outcomes(fixed, loaded, 3)
+    assert set(found.inputs) == {(oracle.prefix_token_id,)} and found.groups == ["atlas_text"] * 3
+    assert found.losses.mean(dim=0).min().item() == pytest.approx(
+        -sum(item_value(loaded[0], row) for row in rows) / len(rows)
     )
 
 
@@ -85,8 +72,7 @@ def test_the_oracle_handles_running_text_of_several_windows(tiny_lm, bank, built
     one = PromptBank([bank[0]])
     models = [IdpLM(small, one, FixedSelector(index).fit(one, small)) for index in (0, -1)]
     loaded = built("text", limit=2)
-    table = oracle_table(models, loaded, 2)
-    oracle = IdpLM(small, one, TableSelector(table).fit(one, small))
+    oracle = IdpLM(small, one, OracleSelector().fit(one, small, outcomes(models, loaded, 2)))
     assert len(run_arm("oracle", oracle, loaded, 2).samples["atlas_text"]) == 2
 
 

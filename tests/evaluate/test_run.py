@@ -264,6 +264,6 @@ def test_all_windows_of_a_running_text_share_one_prompt(settings, monkeypatch):
     monkeypatch.setattr(IdpLM, "max_length", property(lambda self: 64))
     chosen = set()
     select = IdpLM._select
-    monkeypatch.setattr(IdpLM, "_select", lambda self, contexts: chosen.update(contexts) or select(self, contexts))
+    monkeypatch.setattr(IdpLM, "_select", lambda self, seen, *rest: chosen.update(seen) or select(self, seen, *rest))
     evaluate(settings(tasks=("atlas_text",), arms=("random",)))
     assert len(chosen) == 1

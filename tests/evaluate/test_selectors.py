@@ -9,7 +9,7 @@ from idp.errors import SelectorError, TaskError
 from idp.evaluate.selectors import SelectorShop, cache_dir
 from idp.evaluate.settings import Settings
 from idp.observer import Silent
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 
 SPECS = ("none", "random", "attention", "static", "attention:calibrate=center", "router")

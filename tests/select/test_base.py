@@ -38,6 +38,7 @@ def test_pick_refuses_nan_and_takes_infinity() -> None:
         ({"inputs": []}, "no inputs"),
         ({"inputs": [[1]], "groups": ["a", "b"]}, "1 inputs but 2 groups"),
         ({"inputs": [[1]], "hints": [0, 1]}, "1 inputs but 2 hints"),
+        ({"inputs": [[1]], "options": []}, "1 inputs but 0 options"),
         ({"inputs": [[1]], "losses": torch.zeros(2, 3)}, "shape"),
         ({"inputs": [[1]], "losses": torch.zeros(3)}, "shape"),
         ({"inputs": [[1]], "losses": torch.tensor([[1.0, float("nan")]])}, "NaN"),
@@ -80,6 +81,53 @@ def test_state_belongs_to_the_prompts_it_was_fitted_on(tiny_lm: Any) -> None:
     turned = PromptBank([BANK[1], BANK[0]])
     with pytest.raises(SelectorError, match="fitted on the prompts"):
         NoneSelector().load_state(state, turned, lm)
+
+
+def test_state_of_other_prompts_of_the_same_names_or_of_another_version_is_refused(tiny_lm: Any) -> None:
+    lm = tiny_lm()
+    state = NoneSelector().fit(BANK, lm).state()
+    namesakes = PromptBank([Prompt("a", text="one"), Prompt("b", text="three")])
+    with pytest.raises(SelectorError, match="prompts of the same names, but other ones"):
+        NoneSelector().load_state(state, namesakes, lm)
+    newer = SelectorState({**state.config, "version": 2}, state.tensors)
+    with pytest.raises(SelectorError, match="state of 'none' has version 2, and this idp reads 1"):
+        NoneSelector().load_state(newer, BANK, lm)
+    old = SelectorState({"prompts": ["a", "b"]})  # of before states said so much
+    assert NoneSelector().load_state(old, BANK, lm).select([1]).index == -1
+
+
+def test_a_bank_vouches_for_its_own_states(tiny_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_lm()
+    bank = BANK.with_selector("none", NoneSelector().fit(BANK, lm).state())
+    monkeypatch.setattr(Prompt, "digest", property(lambda prompt: pytest.fail("every prompt was read")))
+    assert NoneSelector().load_state(bank.selectors["none"], bank, lm).select([1]).index == -1
+
+
+def test_what_selectors_say_that_they_cost(tiny_lm: Any) -> None:
+    lm = tiny_lm()
+    calibration = Calibration([[5], [6]], torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]]))
+    static, router = (kind().fit(BANK, lm, calibration).cost for kind in (StaticSelector, RouterSelector))
+    assert (static.forwards, static.parameters, static.labels, static.answers) == (0, 3, True, False)
+    assert (router.forwards, router.parameters, router.labels) == (
+        0,
+        3 * (lm.hidden_size + 1) + 2 * lm.hidden_size,
+        True,
+    )
+    assert NoneSelector().fit(BANK, lm).cost.labels is False
+
+
+def test_rows_of_a_calibration() -> None:
+    whole = Calibration([[1], [2], [3]], torch.arange(6).reshape(3, 2), ["a", "b", "c"], [0, -1, 0], [(), ((4,),), ()])
+    part = whole.rows([2, 1])
+    assert (part.inputs, part.groups, part.hints, part.options) == ([[3], [2]], ["c", "b"], [0, -1], [(), ((4,),)])
+    assert part.losses is not None and part.losses.tolist() == [[4, 5], [2, 3]]
+    bare = Calibration([[1], [2]]).rows([0])
+    assert (bare.inputs, bare.losses, bare.groups, bare.hints, bare.options) == ([[1]], None, None, None, None)
+
+
+def test_most_selectors_do_not_look_at_answers(tiny_lm: Any) -> None:
+    selector = RandomSelector().fit(BANK, tiny_lm())
+    assert selector.select_among([[1], [2]], [((3,), (4,)), ()]) == selector.select_batch([[1], [2]])
 
 
 @pytest.mark.parametrize("selector", [StaticSelector(), RouterSelector()])

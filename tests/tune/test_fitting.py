@@ -6,7 +6,7 @@ import torch
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import TaskError
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 from idp.tune.fitting import FITTED, cross_fitted_losses, with_fitted_selectors
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idp.errors import TaskError
-from idp.select.base import Calibration
+from idp.select.calibration import Calibration
 from idp.tune.prune import prune, reduced
 
 

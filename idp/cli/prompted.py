@@ -1,0 +1,63 @@
+"""A model with prompts, as commands ask for it: by names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from idp.bank.bank import PromptBank
+    from idp.dynamic.model import DynamicPromptModel
+    from idp.observer import Observer
+
+DEFAULT_SELECTOR = "router"
+WITHOUT_FITTING = "none"
+"""What chooses by default where the bank holds no fitted router: rules that were not fitted may do harm."""
+
+
+def load_prompted(
+    observer: Observer,
+    model: str,
+    folder: str | None,
+    selector: str | None,
+    device: str,
+    dtype: str,
+    seed: int,
+    allow_mismatch: bool,
+) -> DynamicPromptModel:
+    """Load a model, its bank (by default the model's own) and a selector (by default one that was fitted).
+
+    Raises:
+        IdpError: an unknown model, bank or selector, or ones that do not fit each other.
+    """
+    from idp.model.aliases import resolve
+
+    spec = resolve(model)
+    from idp.select.registry import get_selector
+
+    if selector is not None:
+        get_selector(selector)  # a wrong name should not cost the wait for the model
+    observer.stage(f"loading {spec.name}", None)
+    from idp.dynamic.wrap import prepare
+    from idp.model.load import load
+
+    lm = load(spec, device=device, dtype=dtype)
+    if selector == "none" and folder is None:
+        return prepare(lm, None, "none", seed=seed)
+    bank = open_bank(folder or spec.bank)
+    chosen = selector or _default_selector(bank, observer)
+    return prepare(lm, bank, chosen, allow_mismatch=allow_mismatch, seed=seed)
+
+
+def open_bank(path: str | None) -> PromptBank:
+    """The bank in a folder, or without one the general text bank."""
+    from idp.bank.bank import PromptBank
+    from idp.bank.text import text_bank
+
+    return text_bank() if path is None else PromptBank.load(path)
+
+
+def _default_selector(bank: PromptBank, observer: Observer) -> str:
+    if DEFAULT_SELECTOR in bank.selectors:
+        return DEFAULT_SELECTOR
+    observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so no prompt is used; --selector names another rule.")
+    return WITHOUT_FITTING

@@ -1,0 +1,179 @@
+"""Comparing ways of choosing on the items of tasks: every prompt is run on every item once, the rest is looking up."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import idp
+from idp.errors import TaskError
+from idp.evaluate.bench import Bench
+from idp.evaluate.calibration import TEXT_TOKENS, example_of, options_of
+from idp.evaluate.regret import BASE, Choices, Outcomes, Regret, regrets
+from idp.evaluate.settings import Settings
+from idp.evaluate.stats import Array
+from idp.evaluate.tasks import EvalTask, templates_compiled_once
+from idp.evaluate.timing import timed
+from idp.observer import Observer, Silent
+from idp.run.store import PrefixStore
+from idp.select.base import Selector
+from idp.select.calibration import Calibration
+from idp.select.oracle import OracleSelector
+from idp.tune.examples import Example, fitting
+from idp.tune.losses import kept_losses
+
+__all__ = ["SELECTORS", "Comparison", "compare_selectors"]
+
+SELECTORS = (
+    "none",
+    "static",
+    "random",
+    "attention",
+    "attention:calibrate=center",
+    "attention:calibrate=zscore",
+    "keys",
+    "keys:keys=learned",
+    "bandit",
+    "router",
+    "likelihood:score=ppl",
+    "likelihood:score=mdl",
+    "likelihood:score=mi-l",
+    "likelihood:score=mi-gl",
+    "likelihood:score=mdl,calibrate=cbm",
+    "likelihood:score=mi,per=task",
+    "likelihood:score=zlp,per=task",
+    "likelihood:score=zpm,per=task",
+    "oracle",
+)
+"""What is compared unless told otherwise."""
+
+_ALONE = 20  # inputs that are chosen for one by one, to see what one request waits
+
+Items: TypeAlias = "dict[str, list[Example]]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        model: name of the compressed model.
+        bank: name of the bank.
+        items: task -> number of items.
+        rows: one a selector.
+        notes: what a reader should know.
+    """
+
+    model: str
+    bank: str
+    items: dict[str, int]
+    rows: list[Regret]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {**vars(self), "version": idp.__version__, "rows": [row.to_dict() for row in self.rows]}
+
+
+def compare_selectors(
+    settings: Settings, selectors: Sequence[str] = SELECTORS, observer: Observer | None = None
+) -> Comparison:
+    """Compare selectors by what they choose for the items of tasks.
+
+    Losses and answers are kept in the output folder as they come: the same call goes on where it was interrupted.
+
+    Args:
+        settings: model, bank, tasks and the rest; its arms do not matter.
+        selectors: names, with options behind a colon; `static` is added where it is missing.
+        observer: is told of progress.
+
+    Raises:
+        IdpError: an unknown model, task or selector, a `static` that cannot be fitted here, or data of an unusual form.
+
+    Example:
+        >>> compare_selectors(Settings(limit=50), ["static", "router"]).rows[1].covered.value  # doctest: +SKIP
+        0.12
+    """
+    names = list(dict.fromkeys([*selectors] if BASE in selectors else [BASE, *selectors]))
+    bench = Bench(settings, observer or Silent())
+    made = [(name, bench.shop.make(name)) for name in names if _possible(bench, name)]
+    with templates_compiled_once():
+        store = PrefixStore(bench.lm, bench.bank)
+        longest = max(store.length(index) for index in range(len(store)))
+        items = {entry.name: list(_items(bench, entry, longest)) for entry in bench.tasks if not entry.control}
+        outcomes = _measured(bench, items)
+    made += [("oracle", _oracle(bench, items, outcomes))] if "oracle" in names else []
+    bench.observer.stage("choosing", len(made))
+    rows = regrets(outcomes, [_choices(bench, name, selector, items) for name, selector in made], settings.seed)
+    counts = {task: len(examples) for task, examples in items.items()}
+    return Comparison(bench.spec.name, bench.bank_name, counts, rows, bench.notes)
+
+
+def _possible(bench: Bench, name: str) -> bool:
+    """Whether a selector can be made here; a note says why not, and what all are compared with has to be."""
+    if name == "oracle":
+        return False  # made of what is measured below
+    missing = bench.shop.missing(name)
+    if missing and name == BASE:
+        raise TaskError(f"selectors are compared with {BASE!r}, but {missing}.")
+    if missing:
+        bench.note(f"selector {name!r} is left out: {missing}.")
+    return not missing
+
+
+def _items(bench: Bench, entry: EvalTask, longest: int) -> Iterator[Example]:
+    """The evaluation items of a task, each with room for the longest prompt."""
+    for _, doc in entry.task.doc_iterator(rank=0, limit=bench.settings.limit, world_size=1):
+        example = example_of(bench.lm, entry, doc)
+        if example is None:
+            raise TaskError(f"items of {entry.name} have no form that a loss could be measured of: leave the task out.")
+        yield from fitting(bench.lm, [example], longest, text_tokens=TEXT_TOKENS)
+
+
+def _measured(bench: Bench, items: Items) -> Outcomes:
+    """Losses and judged metrics of every item under every prompt, and under none."""
+    examples = [example for found in items.values() for example in found]
+    bench.observer.stage("losses under every prompt", len(examples) * (len(bench.bank) + 1))
+    folder = bench.settings.output_dir / "losses"
+    losses = kept_losses(bench.lm, list(bench.bank), examples, folder, bench.observer.advance)
+    tasks = [task for task, found in items.items() for _ in found]
+    judged = [entry for entry in bench.tasks if entry.in_mean]
+    found = bench.outcomes(judged) if judged else None
+    values = {} if found is None else _by_task(-found.require_losses(len(bench.bank)), found.groups or [])
+    return Outcomes((*bench.bank.names, "no prompt"), _by_task(losses, tasks), values)
+
+
+def _by_task(table: Tensor, tasks: Sequence[str]) -> dict[str, Array]:
+    """Rows of each task, `(n, m + 1)`."""
+    places = np.array(tasks)
+    return {task: table.numpy()[places == task] for task in dict.fromkeys(tasks)}
+
+
+def _oracle(bench: Bench, items: Items, outcomes: Outcomes) -> Selector:
+    """The best choice for every context, by the losses measured."""
+    contexts = [example.context for found in items.values() for example in found]
+    losses = torch.from_numpy(np.concatenate(list(outcomes.losses.values())))
+    return OracleSelector().fit(bench.bank, bench.lm, Calibration(contexts, losses))
+
+
+def _choices(bench: Bench, name: str, selector: Selector, items: Items) -> Choices:
+    """Let a selector choose for every item, and take the time."""
+    examples = [example for found in items.values() for example in found]
+    contexts, options = [example.context for example in examples], [options_of(example) for example in examples]
+    step = max(1, len(examples) // _ALONE)
+    alone = [
+        timed(partial(selector.select_among, [contexts[place]], [options[place]]))[1]
+        for place in range(0, len(examples), step)
+    ]
+    chosen, seconds = timed(partial(selector.select_among, contexts, options))
+    bench.observer.advance(1)
+    arms = iter(choice.index % (len(bench.bank) + 1) for choice in chosen)
+    by_task = {task: np.array([next(arms) for _ in found]) for task, found in items.items()}
+    return Choices(name, by_task, selector.cost, seconds / len(examples), statistics.median(alone))

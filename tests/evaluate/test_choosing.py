@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from idp.errors import SelectorError, TaskError
+from idp.evaluate import choosing, evaluate
+from idp.evaluate.choosing import SELECTORS, compare_selectors
+from idp.select.calibration import Calibration
+from idp.select.registry import get_selector
+
+TASKS = ("atlas_easy", "atlas_trivia", "atlas_text")
+
+
+@pytest.fixture(scope="module")
+def quick(tiny, tmp_path_factory):
+    return dataclasses.replace(tiny, tasks=TASKS, limit=6, output_dir=tmp_path_factory.mktemp("choosing"), fit_items=12)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Where this module's selectors are kept once they are fitted."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def found(quick, cache):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IDP_CACHE", cache)
+        return compare_selectors(quick, SELECTORS)
+
+
+def test_every_family_is_compared(found):
+    assert [row.name for row in found.rows] == [*SELECTORS]
+    assert found.items == dict.fromkeys(TASKS, 6)
+    json.dumps(found.to_dict(), allow_nan=False)
+    by_name = {row.name: row for row in found.rows}
+    assert by_name["oracle"].agreement == max(row.agreement for row in found.rows)
+    assert by_name["none"].histogram["atlas_easy"] == {"no prompt": 1.0}
+    assert all(row.seconds > 0 and row.alone > 0 for row in found.rows)
+
+
+def test_means_are_those_of_an_evaluation(found, quick, tmp_path):
+    arms = {"compressed": "none", "static": "static", "random": "random", "router": "router"}
+    evaluation = evaluate(dataclasses.replace(quick, arms=tuple(arms), output_dir=tmp_path))
+    rows = {row.name: row for row in found.rows}
+    for arm, selector in arms.items():
+        assert rows[selector].mean == pytest.approx(evaluation.arms[arm].mean)
+
+
+def test_what_was_measured_is_kept(quick, found, cache, monkeypatch):
+    monkeypatch.setenv("IDP_CACHE", cache)
+    monkeypatch.setattr("idp.tune.losses.score", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("idp.evaluate.lm.score", lambda *_, **__: pytest.fail("scored again"))
+    again = compare_selectors(quick, ["random"])
+    assert [row.name for row in again.rows] == ["static", "random"]  # static is what shares are counted from
+    assert again.rows[1].loss == next(row.loss for row in found.rows if row.name == "random")
+
+
+def test_controls_are_left_out_and_the_oracle_is_not_fitted_on_training_items(quick):
+    settings = dataclasses.replace(quick, tasks=("atlas_easy", "atlas_control"))
+    assert set(compare_selectors(settings, ["oracle"]).items) == {"atlas_easy"}
+
+
+def test_selectors_that_cannot_be_fitted_are_left_out_and_static_has_to_be(quick, bank, lm, tmp_path):
+    unfitted = dataclasses.replace(quick, fit=False)
+    with pytest.raises(TaskError, match="compared with 'static', but it learns from answers"):
+        compare_selectors(unfitted, ["keys"])
+    losses = torch.ones(1, len(bank) + 1)
+    static = get_selector("static").fit(bank, lm, Calibration([[5]], losses))
+    folder = bank.with_selector("static", static.state()).save(tmp_path / "bank")
+    found = compare_selectors(dataclasses.replace(unfitted, bank=str(folder)), ["keys"])
+    assert [row.name for row in found.rows] == ["static"]
+    assert any("'keys' is left out" in note for note in found.notes)
+
+
+def test_bad_input(quick, monkeypatch):
+    with pytest.raises(SelectorError, match="unknown selector 'ruoter'"):
+        compare_selectors(quick, ["ruoter"])
+    monkeypatch.setattr(choosing, "example_of", lambda *_: None)
+    with pytest.raises(TaskError, match="no form that a loss could be measured of"):
+        compare_selectors(quick, ["random"])
+
+
+def test_rows_of_each_task():
+    tables = choosing._by_task(torch.arange(6).reshape(3, 2), ["b", "a", "b"])
+    assert list(tables) == ["b", "a"]
+    np.testing.assert_array_equal(tables["b"], [[0, 1], [4, 5]])
