@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from idp.errors import SelectorError
+from idp.errors import ModelError, SelectorError
 from idp.model.loaded import LanguageModel
+from idp.model.view import shallow
 
 __all__ = ["LayerZero", "Projections"]
 
 _IMPLEMENTATION = "idp_layer0"
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
-_REPLACED_FORWARD = ("forward", "_old_forward", "_hf_hook")
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,8 @@ class Projections:
 class LayerZero:
     """A view of a model that ends after its first decoder layer and reports that layer's queries and keys.
 
-    The view is a second tree of modules with a config of its own, one decoder layer, and the model's own parameters;
-    its attention is a function of ours, known to `transformers` through its public registry. The model's modules,
-    config and hooks stay as they are. Rotary embeddings, norms of queries and keys, learned positions and grouped
+    The attention of the view (`idp.model.view.shallow`) is a function of ours, known to `transformers` through its
+    public registry. Rotary embeddings, norms of queries and keys, learned positions and grouped
     heads are the model's own code, so every architecture whose attention goes through the registry works.
 
     A layer-0 query or key depends on its own token and position alone, so padding needs no mask here. A sliding
@@ -71,7 +67,10 @@ class LayerZero:
     def __init__(self, lm: LanguageModel) -> None:
         """Build the view; no parameter is copied."""
         self._name = lm.name
-        self._decoder = _view(lm)
+        try:
+            self._decoder = shallow(lm, 1, _IMPLEMENTATION)
+        except ModelError as error:
+            raise SelectorError(_unsupported(lm.name)) from error
 
     def project(self, embeddings: Tensor, position_ids: Tensor) -> Projections:
         """Run the first layer's projections.
@@ -134,59 +133,6 @@ def _observe(
 
 
 ALL_ATTENTION_FUNCTIONS.register(_IMPLEMENTATION, _observe)
-
-
-def _view(lm: LanguageModel) -> nn.Module:
-    decoder = lm.model.get_decoder()
-    config = copy.deepcopy(lm.model.config)
-    config._attn_implementation = _IMPLEMENTATION  # reaches its sub-configs too
-    view = _clone(decoder, config, lm.model.config)
-    layers = _layer_list(view, decoder.config.num_hidden_layers)
-    if layers is None:
-        raise SelectorError(_unsupported(lm.name))
-    parent, name = layers
-    parent._modules[name] = nn.ModuleList(list(getattr(parent, name))[:1])
-    return view
-
-
-def _clone(module: nn.Module, config: Any, original: Any) -> nn.Module:
-    """Copy the modules that hold a config, and those above them; share all others, and every tensor."""
-    children = {
-        name: child if child is None else _clone(child, config, original) for name, child in module._modules.items()
-    }
-    own_config = getattr(module, "config", None)
-    if own_config is None and all(children[name] is child for name, child in module._modules.items()):
-        return module
-    clone = module.__class__.__new__(module.__class__)
-    clone.__dict__.update(module.__dict__)
-    for replaced in _REPLACED_FORWARD:  # a bound method would lead back to the model itself
-        clone.__dict__.pop(replaced, None)
-    clone.__dict__.update({hooks: OrderedDict() for hooks in _HOOKS})
-    clone.__dict__.update(_modules=children, _parameters=dict(module._parameters), _buffers=dict(module._buffers))
-    if own_config is not None:
-        clone.config = _matching(own_config, config, original)
-    return clone
-
-
-def _matching(own: Any, config: Any, original: Any) -> Any:
-    """Return the copied config that stands for a module's own, which may be a sub-config of the model's."""
-    if own is original:
-        return config
-    for key in getattr(original, "sub_configs", ()):
-        if getattr(original, key, None) is own:
-            return getattr(config, key)
-    other = copy.deepcopy(own)
-    other._attn_implementation = _IMPLEMENTATION
-    return other
-
-
-def _layer_list(decoder: nn.Module, count: int) -> tuple[nn.Module, str] | None:
-    """Find the list of all decoder layers: the module that holds it, and its name there."""
-    for parent in decoder.modules():
-        for name, child in parent._modules.items():
-            if isinstance(child, nn.ModuleList) and len(child) == count:
-                return parent, name
-    return None
 
 
 def _unsupported(name: str) -> str:

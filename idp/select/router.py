@@ -1,4 +1,4 @@
-"""The default selector: a linear map from the mean input embedding, trained on what each prompt costs."""
+"""The default selector: a linear map from features of the input, trained on what each prompt costs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from idp.bank.state import SelectorState
-from idp.errors import SelectorError
-from idp.select.base import Needs, Selection, Selector, pick
+from idp.errors import ModelError, SelectorError
+from idp.model.view import num_layers, shallow
+from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
 from idp.select.linear import Linear, fit_costs, fit_labels
+from idp.select.states import shallow_states
 
 __all__ = ["RouterSelector"]
 
@@ -23,10 +25,12 @@ _LOG = logging.getLogger(__name__)
 _L2_GRID = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
 _FOLDS = 5
 _MIN_TO_HOLD_OUT = 20
+_KEPT = {"embedding": "mean_embedding", "state": "state"}
+"""What features are called in a state."""
 
 
 class RouterSelector(Selector):
-    """Choose the arm with the largest `W e(x) + b`, where `e(x)` is the mean input embedding.
+    """Choose the arm with the largest `W e(x) + b`, where `e(x)` is the mean input embedding, or a hidden state.
 
     `W` and `b` minimise the expected loss of a choice drawn from the router over the calibration inputs,
 
@@ -42,14 +46,20 @@ class RouterSelector(Selector):
     each input, a logistic regression on these hints. Single losses are noisy: from zero, with 22 arms and 12,700
     questions, the map hardly left the static prompt, though a prompt chosen by its part costs less.
 
+    With `features="state"` the input is run through the first layers without a prompt, and `e(x)` is the hidden state
+    of its last token, which tells what is asked and not only in which words. It costs these layers once more: behind a
+    prompt every state is another one.
+
     Scores: the softmax, `m + 1` probabilities.
 
     Args:
         seed: which fifth is held out.
         l2: weight of the penalty; None chooses it.
+        features: `embedding` or `state`.
+        layer: behind how many layers the state is taken; 0 is half of them.
 
     Raises:
-        SelectorError: `l2` is negative.
+        SelectorError: `l2` is negative, unknown features, or on fitting a layer that the model does not have.
 
     Source: the expected loss of a stochastic policy, known from full-information counterfactual learning
     (arXiv 1502.02362); that it finds the domain without being told is this project's own finding.
@@ -62,13 +72,16 @@ class RouterSelector(Selector):
 
     name: ClassVar[str] = "router"
 
-    def __init__(self, *, seed: int = 0, l2: float | None = None) -> None:
+    def __init__(self, *, seed: int = 0, l2: float | None = None, features: str = "embedding", layer: int = 0) -> None:
         """Check and keep the options."""
+        check_option(self.name, "features", features, ("embedding", "state"))
         if l2 is not None and not l2 >= 0:
             raise SelectorError(f"l2 is a penalty of at least 0, not {l2}.")
         self.seed = seed
         self.l2 = l2
+        self.features, self.layer = features, layer
         self._linear: Linear | None = None
+        self._decoder: nn.Module | None = None  # of the first layers, where their states are the features
 
     @property
     def needs(self) -> Needs:
@@ -79,12 +92,39 @@ class RouterSelector(Selector):
         """Choose the most probable arm of each input."""
         if self._linear is None:
             raise SelectorError("selector 'router' was not fitted: call fit or load_state first.")
-        return pick(self._linear.logits(mean_embeddings(self.lm, inputs)).softmax(dim=-1))
+        return pick(self._linear.logits(self._features(inputs)).softmax(dim=-1))
+
+    @property
+    def forwards(self) -> float:
+        """The share of the layers that is run for the features."""
+        return 0.0 if self.features == "embedding" else self._layers / num_layers(self.lm)
+
+    @property
+    def _layers(self) -> int:
+        return self.layer or max(1, num_layers(self.lm) // 2)
+
+    def _features(self, inputs: Sequence[Sequence[int]]) -> Tensor:
+        """Features of inputs, `(N, d)`; NaN for an empty one."""
+        if self.features == "embedding":
+            return mean_embeddings(self.lm, inputs)
+        if self._decoder is None:
+            self._decoder = self._view()
+        found = torch.full((len(inputs), self.lm.hidden_size), torch.nan, dtype=torch.float64)
+        rows = [row for row, ids in enumerate(inputs) if len(ids)]
+        found[rows] = shallow_states(self.lm, self._decoder, [inputs[row] for row in rows])
+        return found
+
+    def _view(self) -> nn.Module:
+        try:
+            return shallow(self.lm, self._layers)
+        except ModelError as error:
+            raise SelectorError(f"selector 'router' cannot take states as features: {error}") from error
 
     def _fit(self, calibration: Calibration | None) -> None:
         assert calibration is not None  # noqa: S101  (fit has checked it)
         losses = _unit_losses(calibration.require_losses(len(self.bank)))  # (N, m + 1)
-        features = mean_embeddings(self.lm, calibration.inputs)  # (N, d)
+        self._decoder = None  # of another model, maybe
+        features = self._features(calibration.inputs)  # (N, d)
         hints = calibration.hinted_arms(len(self.bank))
         l2 = self.l2
         if l2 is None:
@@ -95,7 +135,8 @@ class RouterSelector(Selector):
     def _state(self) -> SelectorState:
         if self._linear is None:
             raise SelectorError("selector 'router' was not fitted, so it has no state to keep.")
-        return SelectorState({"seed": self.seed, "features": "mean_embedding"}, vars(self._linear))
+        features = {"features": _KEPT[self.features], "layer": self.layer}
+        return SelectorState({"seed": self.seed, **features}, vars(self._linear))
 
     def _load(self, state: SelectorState) -> None:
         linear = Linear(**state.tensors)
@@ -103,7 +144,9 @@ class RouterSelector(Selector):
         shapes = [tuple(value.shape) for value in vars(linear).values()]
         if shapes != [(arms, width), (arms,), (width,), (width,)]:
             raise ValueError(f"tensors of shapes {shapes} for {arms} arms and width {width}")
-        self._linear = linear
+        self._linear, self._decoder = linear, None
+        self.features = {kept: name for name, kept in _KEPT.items()}[state.config["features"]]
+        self.layer = state.config.get("layer", 0)
 
 
 def _unit_losses(losses: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from torch import Tensor
 from idp.errors import TaskError, suggest
 from idp.run.store import PrefixStore
 from idp.select.features import mean_embeddings
+from idp.select.states import context_states
 from idp.tune.batches import batches_of
 from idp.tune.examples import Example, reading
 from idp.tune.losses import example_losses
-from idp.tune.states import context_states
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel

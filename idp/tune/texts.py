@@ -15,10 +15,10 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.errors import TaskError
 from idp.select.calibration import Calibration
+from idp.select.states import context_states
 from idp.tune.examples import Example, reading
 from idp.tune.losses import example_losses
 from idp.tune.partition import clusters
-from idp.tune.states import context_states
 
 if TYPE_CHECKING:
     from idp.run.store import PrefixStore

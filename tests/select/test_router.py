@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from idp.bank import Prompt, PromptBank
+from idp.bank import Prompt, PromptBank, SelectorState
 from idp.errors import SelectorError
 from idp.select import Calibration, RouterSelector, StaticSelector
 from idp.select.features import mean_embeddings
@@ -160,3 +160,44 @@ def test_a_hint_at_a_prompt_that_is_not_there(tiny_lm: Any) -> None:
     inputs, losses = _topics(30, seed=14)
     with pytest.raises(SelectorError, match="hints at prompt 2"):
         RouterSelector().fit(BANK, tiny_lm(), Calibration(inputs, losses, hints=[0] * 29 + [2]))
+
+
+def _last_words(count: int, seed: int) -> tuple[list[list[int]], torch.Tensor]:
+    """The same words in every order; the last one says which arm is better."""
+    random = torch.Generator().manual_seed(seed)
+    inputs = [(100 + torch.randperm(3, generator=random)).tolist() for _ in range(count)]
+    losses = torch.ones(count, 3)
+    losses[torch.arange(count), torch.tensor([ids[-1] - 100 for ids in inputs])] = 0.0
+    return inputs, losses
+
+
+def test_states_tell_what_mean_embeddings_cannot(tiny_lm: Any) -> None:
+    lm, calibration = tiny_lm(), Calibration(*_last_words(120, seed=1))
+    inputs, losses = _last_words(60, seed=2)
+    rows = torch.arange(60)
+
+    def cost(router: RouterSelector) -> float:
+        fitted = router.fit(BANK, lm, calibration)
+        return float(losses[rows, [choice.index for choice in fitted.select_batch(inputs)]].mean())
+
+    assert cost(RouterSelector(l2=1e-4)) > 0.4
+    assert cost(RouterSelector(l2=1e-4, features="state", layer=1)) < 0.1
+
+
+def test_a_router_on_states_can_be_kept_and_says_what_it_costs(tiny_lm: Any) -> None:
+    lm, (inputs, losses) = tiny_lm(), _last_words(40, seed=3)
+    router = RouterSelector(features="state").fit(BANK, lm, Calibration(inputs, losses))
+    assert router.cost.forwards == 0.5  # one of two layers
+    assert RouterSelector(features="state", layer=2).fit(BANK, lm, Calibration(inputs, losses)).cost.forwards == 1.0
+    again = RouterSelector().load_state(router.state(), BANK, lm)
+    assert again.features == "state"
+    assert again.select_batch([*inputs, []]) == router.select_batch([*inputs, []])
+    old = SelectorState({**router.state().config, "features": "mean_embedding"}, router.state().tensors)
+    assert RouterSelector(features="state").load_state(old, BANK, lm).features == "embedding"
+
+
+def test_features_that_are_not_there(tiny_lm: Any) -> None:
+    with pytest.raises(SelectorError, match="has no features 'words'"):
+        RouterSelector(features="words")
+    with pytest.raises(SelectorError, match="cannot take states as features: tiny-llama has 2 layers"):
+        RouterSelector(features="state", layer=5).fit(BANK, tiny_lm(), Calibration(*_last_words(9, seed=0)))

@@ -10,10 +10,10 @@ from idp.errors import TaskError
 from idp.reference.exams import EXAMS
 from idp.reference.world import build_world
 from idp.select.features import mean_embeddings
+from idp.select.states import context_states
 from idp.tune.atlas import worded
 from idp.tune.examples import Example, encode
 from idp.tune.partition import clusters
-from idp.tune.states import context_states
 
 
 def topic(token, count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -167,11 +168,10 @@ def _gain(found: Paired | None) -> tuple[str, str]:
 
 
 def _share(covered: Interval) -> str:
-    import math
-
     if not math.isfinite(covered.value):
         return ""
-    return f"{100 * covered.value:.0f} % [{100 * covered.low:.0f}, {100 * covered.high:.0f}]"
+    value, low, high = (round(100 * part) for part in (covered.value, covered.low, covered.high))  # whole: never -0
+    return f"{value} % [{low}, {high}]"
 
 
 def _most(shares: Any) -> str:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def study(script):
+    """Forty contexts, each asked in two forms; their first feature says which of two arms is right."""
+    module = script("study_selectors")
+    random = torch.Generator().manual_seed(0)
+    side = torch.randint(2, (40,), generator=random)
+    losses = torch.full((40, 3), 0.9, dtype=torch.float64)
+    losses[torch.arange(40), side] = 0.1
+    cheap = torch.randn(40, 4, generator=random, dtype=torch.float64)
+    cheap[:, 0] = 6.0 * side - 3.0
+    features = {"dear": cheap + 0.1, "cheap": cheap}
+    contexts, tasks = [(n,) for n in range(40)] * 2, ["one"] * 40 + ["two"] * 40
+    twice = {name: torch.cat([values, values]) for name, values in features.items()}
+    folds = module.Calibration(contexts).folds(module.FOLDS, 0)
+    return module, module.Study(contexts, tasks, torch.cat([losses, losses]), twice, folds), torch.cat([side, side])
+
+
+@pytest.mark.parametrize("way", ["expected", "ridge", "trunk"])
+def test_models_of_features_find_the_arm(study, way):
+    module, made, side = study
+    chosen = module.crossed(made, "cheap", getattr(module, way))
+    assert (chosen == side).double().mean() > 0.9
+
+
+def test_what_a_router_knows_can_be_taught(study):
+    module, made, side = study
+    assert (module.distilled(made, "dear", "cheap") == side).double().mean() > 0.9
+
+
+def test_another_form_of_the_question_gives_its_best_arm_away(study):
+    module, made, side = study
+    assert torch.equal(module.other_forms(made), side)
+    alone = made._replace(tasks=["one"] * 80)
+    assert not module.other_forms(alone).any()  # nothing is known of other tasks: static
+
+
+def test_words_that_are_rare_are_left_out(script):
+    seen = script("study_selectors").words([(1, 2, 2)] * 20 + [(3,)] * 19, 5)
+    assert seen.shape == (39, 2)
+    assert seen[0].tolist() == [1.0, 1.0] and not seen[-1].any()
+
+
+@pytest.mark.slow
+def test_ways_of_choosing_are_compared(script, capsys, tmp_path):
+    script("study_selectors").main("reference", None, atlas=160, out=tmp_path)
+    printed = capsys.readouterr().out
+    assert "static" in printed and "another form" in printed
+    rows = json.loads((tmp_path / "study.json").read_text())
+    assert rows[0]["covered"]["value"] == 0.0
+    assert all(row["covered"]["value"] <= 1 for row in rows)
