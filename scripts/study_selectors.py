@@ -2,8 +2,7 @@
 
 Every way of choosing is fitted on four fifths of the questions and chooses for the last fifth. The share of the
 distance from the static prompt to each question's best arm tells what features and models of choice are worth. Some
-rows know what no selector can that runs nothing: what the model says under every prompt, or what every prompt cost on
-the same question in another form.
+rows know what no selector can that runs nothing: what the model says under every prompt.
 
     python scripts/study_selectors.py --model reference --out runs/study-selectors
 
@@ -56,15 +55,11 @@ class Study(NamedTuple):
     """Held-out questions, what every arm costs on each, and what may be known of them.
 
     Attributes:
-        contexts: token ids of each.
-        tasks: of each.
         losses: `(N, m + 1)`.
         features: name -> `(N, f)`.
         folds: `(N,)`.
     """
 
-    contexts: list[tuple[int, ...]]
-    tasks: list[str]
     losses: Tensor
     features: dict[str, Tensor]
     folds: Tensor
@@ -198,22 +193,7 @@ def ways(study: Study, half: str) -> dict[str, Tensor]:
     for name in ("embedding", "words"):
         found[f"router on {half} distilled into {name}"] = distilled(study, half, name)
     found["least entropy of the first token"] = study.features["uncertainty"][:, 0::2].argmax(dim=1)
-    found["losses of the same question in another form"] = other_forms(study)
     return found
-
-
-def other_forms(study: Study) -> Tensor:
-    """The best arm on the same context in another task; static where there is none, `(N,)`."""
-    chosen = torch.zeros(len(study.losses), dtype=torch.long)
-    rows_of: dict[tuple[int, ...], list[int]] = {}
-    for row, context in enumerate(study.contexts):
-        rows_of.setdefault(context, []).append(row)
-    for rows in rows_of.values():
-        for row in rows:
-            others = [other for other in rows if study.tasks[other] != study.tasks[row]]
-            if others:
-                chosen[row] = study.losses[others].mean(dim=0).argmin()
-    return chosen
 
 
 @guarded()
@@ -234,7 +214,7 @@ def main(
     losses = kept_losses(lm, list(prompts), examples, out / "losses")
     contexts, tasks = [example.context for example in examples], [example.group for example in examples]
     folds = Calibration(contexts).folds(FOLDS, 0)
-    study = Study(contexts, tasks, losses, features_of(lm, prompts, examples), folds)
+    study = Study(losses, features_of(lm, prompts, examples), folds)
     chosen = ways(study, f"state {max(1, num_layers(lm) // 2)}")
     groups = np.array(tasks)
     tables = {str(task): losses.numpy()[groups == task] for task in dict.fromkeys(tasks)}

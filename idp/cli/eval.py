@@ -15,7 +15,9 @@ from idp.cli.options import (
     Debug,
     Device,
     DType,
+    FitItems,
     Json,
+    Limit,
     Model,
     Seed,
     check_names,
@@ -51,7 +53,7 @@ def eval_command(
         str | None,
         typer.Option("--arms", "-a", callback=check_names, help="Rows of the table. Default: all (idp list arms)."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")] = None,
+    limit: Limit = None,
     batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
@@ -63,9 +65,7 @@ def eval_command(
     no_fit: Annotated[
         bool, typer.Option("--no-fit", help="Learn nothing from answers: arms that have to are left out.")
     ] = False,
-    fit_items: Annotated[
-        int, typer.Option("--fit-items", min=1, help="Training items that selectors without a state learn from.")
-    ] = 400,
+    fit_items: FitItems = 400,
     allow_mismatch: AllowMismatch = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the answers of earlier runs.")] = False,
     json: Json = False,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json as jsonlib
-import math
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from idp.cli.errors import guarded
-from idp.cli.options import AllowMismatch, Bank, Debug, Device, DType, Json, Model, Seed
+from idp.cli.options import AllowMismatch, Bank, Debug, Device, DType, Json, Model, Seed, SelectorName
 from idp.cli.quiet import hush
-from idp.errors import IdpError, PromptTooLongError
+from idp.errors import PromptTooLongError
 
 if TYPE_CHECKING:
     from idp.dynamic.model import DynamicPromptModel
@@ -23,10 +21,7 @@ def generate_command(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to continue; - reads one from stdin.")],
     model: Model = "reference",
     bank: Bank = None,
-    selector: Annotated[
-        str | None,
-        typer.Option("--selector", "-s", help="Default: router, or none where no router is fitted."),
-    ] = None,
+    selector: SelectorName = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Tokens to add at most.")] = 32,
     sample: Annotated[bool, typer.Option("--sample", help="Draw tokens instead of taking the likeliest.")] = False,
     temperature: Annotated[
@@ -45,7 +40,7 @@ def generate_command(
     """Continue texts with a compressed model, each under the prompt chosen for it."""
     hush(debug)
     from idp.cli.progress import progress
-    from idp.cli.prompted import load_prompted
+    from idp.cli.prompted import load_prompted, read_text
 
     inputs = [read_text(text) for text in texts]
     with progress(debug) as observer:
@@ -57,22 +52,6 @@ def generate_command(
         _print_json(rows)
     else:
         _print_answers(rows, between="\n" if chat else "")
-
-
-def read_text(text: str) -> str:
-    """The text itself, or stdin in its place.
-
-    Raises:
-        IdpError: there is nothing to continue, or it is not UTF-8.
-    """
-    try:
-        read = sys.stdin.read().rstrip("\n") if text == "-" else text
-        read.encode()  # bytes of an argument that are no UTF-8 come as lone surrogates
-    except UnicodeError as error:
-        raise IdpError("a text is not UTF-8; convert it first (iconv -t UTF-8).") from error
-    if not read.strip():
-        raise IdpError("a text is empty: give the words that the model should continue.")
-    return read
 
 
 def _sampling(sample: bool, temperature: float | None) -> dict[str, Any]:
@@ -109,6 +88,8 @@ def _check_lengths(prompted: DynamicPromptModel, texts: list[str], new: int) -> 
 
 
 def _row(prompted: DynamicPromptModel, text: str, answer: str, number: int) -> dict[str, Any]:
+    from idp.cli.prompted import finite
+
     chosen = prompted.last_selections[number]
     names = [*(prompted.bank.names if prompted.bank else ()), None]
     scores = {name or "none": finite(score) for name, score in zip(names, chosen.scores, strict=True)}
@@ -120,11 +101,6 @@ def _row(prompted: DynamicPromptModel, text: str, answer: str, number: int) -> d
         "scores": scores,
         "selector": prompted.selector.name if prompted.selector else "none",
     }
-
-
-def finite(score: float) -> float | None:
-    """A score as JSON can hold it: null where it is infinite."""
-    return score if math.isfinite(score) else None
 
 
 def _print_json(rows: list[dict[str, Any]]) -> None:

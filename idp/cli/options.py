@@ -30,6 +30,13 @@ AllowMismatch = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
 DType = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+SelectorName = Annotated[
+    str | None, typer.Option("--selector", "-s", help="Default: router, or none where no router is fitted.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")]
+FitItems = Annotated[
+    int, typer.Option("--fit-items", min=1, help="Training items that selectors without a state learn from.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
 

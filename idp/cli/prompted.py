@@ -1,8 +1,12 @@
-"""A model with prompts, as commands ask for it: by names."""
+"""What commands that try a model with prompts share: loading it by names, reading texts, scores for JSON."""
 
 from __future__ import annotations
 
+import math
+import sys
 from typing import TYPE_CHECKING
+
+from idp.errors import IdpError
 
 if TYPE_CHECKING:
     from idp.bank.bank import PromptBank
@@ -61,3 +65,24 @@ def _default_selector(bank: PromptBank, observer: Observer) -> str:
         return DEFAULT_SELECTOR
     observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so no prompt is used; --selector names another rule.")
     return WITHOUT_FITTING
+
+
+def read_text(text: str) -> str:
+    """The text itself, or stdin in its place.
+
+    Raises:
+        IdpError: there is nothing to continue, or it is not UTF-8.
+    """
+    try:
+        read = sys.stdin.read().rstrip("\n") if text == "-" else text
+        read.encode()  # bytes of an argument that are no UTF-8 come as lone surrogates
+    except UnicodeError as error:
+        raise IdpError("a text is not UTF-8; convert it first (iconv -t UTF-8).") from error
+    if not read.strip():
+        raise IdpError("a text is empty: give the words that the model should continue.")
+    return read
+
+
+def finite(score: float) -> float | None:
+    """A score as JSON can hold it: null where it is infinite."""
+    return score if math.isfinite(score) else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from idp.cli.errors import RESUMABLE, guarded
-from idp.cli.options import BatchSize, Debug, Device, DType, Json, Seed, check_names, rows_at_once, split_names
+from idp.cli.options import BatchSize, Debug, Device, DType, Json, Limit, Seed, check_names, rows_at_once, split_names
 from idp.cli.quiet import hush
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def transfer_command(
     dense: Dense = None,
     tasks: Tasks = "atlas",
     arms: Arms = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")] = None,
+    limit: Limit = None,
     batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",

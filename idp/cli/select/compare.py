@@ -17,6 +17,8 @@ from idp.cli.options import (
     Debug,
     Device,
     DType,
+    FitItems,
+    Limit,
     Model,
     Seed,
     check_names,
@@ -46,7 +48,7 @@ def compare_command(
         str | None,
         typer.Option("--tasks", "-t", callback=check_names, help="Tasks or suites. Default: as for idp eval."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")] = None,
+    limit: Limit = None,
     batch_size: BatchSize = "auto",
     device: Device = "auto",
     dtype: DType = "auto",
@@ -54,9 +56,7 @@ def compare_command(
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Folder of what is measured. Default: as for idp eval.")
     ] = None,
-    fit_items: Annotated[
-        int, typer.Option("--fit-items", min=1, help="Training items that selectors without a state learn from.")
-    ] = 400,
+    fit_items: FitItems = 400,
     allow_mismatch: AllowMismatch = False,
     choices: Annotated[
         bool, typer.Option("--choices/--no-choices", help="Print what was chosen, task by task.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from idp.cli.errors import guarded
-from idp.cli.options import AllowMismatch, Bank, Debug, Device, DType, Json, Model, Seed
+from idp.cli.options import AllowMismatch, Bank, Debug, Device, DType, Json, Model, Seed, SelectorName
 from idp.cli.quiet import hush
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ def explain_command(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Inputs to choose for; - reads stdin.")],
     model: Model = "reference",
     bank: Bank = None,
-    selector: Annotated[
-        str | None,
-        typer.Option("--selector", "-s", help="Default: router, or none where no router is fitted."),
-    ] = None,
+    selector: SelectorName = None,
     device: Device = "auto",
     dtype: DType = "auto",
     seed: Seed = 0,
@@ -35,9 +32,8 @@ def explain_command(
 ) -> None:
     """Show how a selector scores every prompt for a text, the best first."""
     hush(debug)
-    from idp.cli.generate import read_text
     from idp.cli.progress import progress
-    from idp.cli.prompted import load_prompted
+    from idp.cli.prompted import load_prompted, read_text
 
     inputs = [read_text(text) for text in texts]
     with progress(debug) as observer:
@@ -52,7 +48,7 @@ def explain_command(
 
 def explained(prompted: DynamicPromptModel, text: str) -> dict[str, Any]:
     """A choice with the scores of all arms, the best first, as JSON values."""
-    from idp.cli.generate import finite
+    from idp.cli.prompted import finite
 
     ids = prompted.tokenizer(text)["input_ids"]
     choice = prompted.selector.select(ids)
