@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from idp.errors import SelectorError
+from idp.specs import split_spec
+
 DEBUG_KEY = "idp.debug"
 
 
@@ -80,13 +83,20 @@ def split_names(text: str) -> tuple[str, ...]:
     Example:
         >>> split_names("router, attention:calibrate=center,queries=last")
         ('router', 'attention:calibrate=center,queries=last')
+        >>> split_names("none,cascade:first=[keys:keys=learned],share=0.1")
+        ('none', 'cascade:first=[keys:keys=learned],share=0.1')
 
     Raises:
-        typer.BadParameter: no name is left.
+        typer.BadParameter: no name is left, or a bracket has no partner.
     """
+    try:
+        pieces = [piece.strip() for piece in split_spec(text)]
+    except SelectorError as error:
+        raise typer.BadParameter(str(error)) from error
     names: list[str] = []
-    for piece in filter(None, (piece.strip() for piece in text.split(","))):
-        if names and ":" in names[-1] and "=" in piece and ":" not in piece:
+    for piece in filter(None, pieces):
+        option, equals, _ = piece.partition("=")
+        if names and ":" in names[-1] and equals and ":" not in option:
             names[-1] += f",{piece}"
         else:
             names.append(piece)

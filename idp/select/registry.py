@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from idp.errors import SelectorError, suggest
 from idp.select.base import Selector
+from idp.specs import parse_spec
 
 __all__ = ["GROUP", "get_selector", "selector_names"]
 
@@ -25,7 +25,8 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
     """Make a selector by its name.
 
     Args:
-        name: one of `selector_names()`, with options behind a colon if wanted: `attention:calibrate=center`.
+        name: one of `selector_names()`, with options behind a colon if wanted: `attention:calibrate=center`; a selector
+            that is an option of another one stands in square brackets (`idp.specs`).
         seed: for selectors that draw at random; the others have nothing to seed and are not given it.
         options: the selector's own options.
 
@@ -39,7 +40,7 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
         >>> get_selector("attention", calibrate="zscore").name
         'attention'
     """
-    name, written = _parse(name)
+    name, written = parse_spec(name)
     options = {**written, **options}
     point = _find(name)
     try:
@@ -56,25 +57,6 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
         return made(**(defaults | options))
     except (TypeError, ValueError) as error:
         raise SelectorError(f"selector {name!r} does not take these options: {error}.") from error
-
-
-def _parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split `name:option=value,...` into the name and its options."""
-    name, _, rest = spec.partition(":")
-    pairs = [part.partition("=") for part in rest.split(",") if part]
-    if broken := next((option for option, equals, value in pairs if not (option and equals and value)), None):
-        raise SelectorError(
-            f"cannot read the option {broken!r} of selector {spec!r}: write name:option=value,option=value."
-        )
-    return name, {option.strip(): _value(value.strip()) for option, _, value in pairs}
-
-
-def _value(text: str) -> int | float | str:
-    """Read a number where one is written."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
 
 
 def _find(name: str) -> EntryPoint:

@@ -40,3 +40,15 @@ def test_a_batch_size_is_a_number_or_auto() -> None:
     for text in ("0", "-3", "many", "1.5", ""):
         with pytest.raises(typer.BadParameter, match="neither a number of rows"):
             rows_at_once(text)
+
+
+def test_options_may_hold_selectors_and_paths() -> None:
+    text = "cascade:first=[keys:keys=learned,x=1],then=[none],share=0.1, embedding:by=examples,model=/a:b,none"
+    expected = (
+        "cascade:first=[keys:keys=learned,x=1],then=[none],share=0.1",
+        "embedding:by=examples,model=/a:b",
+        "none",
+    )
+    assert split_names(text) == expected
+    with pytest.raises(typer.BadParameter, match="never closes"):
+        split_names("cascade:first=[keys")
