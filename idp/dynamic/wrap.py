@@ -143,10 +143,10 @@ def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageMode
     kept = selector if isinstance(selector, str) else made.name
     if kept in bank.selectors:
         return made.load_state(bank.selectors[kept], bank, lm)
-    if made.needs == "nothing":
+    if (needs := made.needs_for(bank)) == "nothing":
         return made.fit(bank, lm)
     raise SelectorError(
-        f"selector {kept!r} learns from calibration {made.needs}, and the bank holds no fitted one: fit it with "
+        f"selector {kept!r} learns from calibration {needs}, and the bank holds no fitted one: fit it with "
         f"selector.fit(bank, lm, calibration) and pass the selector, or keep it with bank.with_selector({kept!r}, "
         "selector.state())."
     )

@@ -61,7 +61,7 @@ class SelectorShop:
             TaskError: it needs fitting, and no task has a training split.
         """
         selector = get_selector(spec, seed=self._settings.seed)
-        if selector.needs == "nothing" and spec not in self.bank.selectors:
+        if selector.needs_for(self.bank) == "nothing" and spec not in self.bank.selectors:
             return selector.fit(self.bank, self.lm)
         return selector.load_state(self._team.agree(lambda: self._state(spec)), self.bank, self.lm)
 
@@ -71,14 +71,22 @@ class SelectorShop:
             if bank is not None and spec in bank.selectors:
                 return bank.selectors[spec]
         selector = get_selector(spec, seed=self._settings.seed)
-        fitted = selector.fit(self.bank, self.lm, self._calibration if selector.needs == "losses" else self._inputs)
+        learns = selector.needs_for(self.bank) == "losses"
+        fitted = selector.fit(self.bank, self.lm, self._calibration if learns else self._inputs)
         self._keep(spec, fitted)
         return fitted.state()
 
     def missing(self, spec: str) -> str | None:
         """What the selector needs and cannot have here; None where it can be made."""
-        needs = get_selector(spec).needs
-        if spec in self.bank.selectors or needs == "nothing":
+        if spec in self.bank.selectors:
+            return None
+        selector = get_selector(spec)
+        try:
+            selector.require()
+        except IdpError as error:
+            return str(error).rstrip(".")
+        needs = selector.needs_for(self.bank)
+        if needs == "nothing":
             return None
         if needs == "losses" and not self._settings.fit:
             return "it learns from answers, which --no-fit rules out"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from idp.bank.fingerprint import Fingerprint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["fingerprint", "settle"]
+__all__ = ["fingerprint", "settle", "tensors_hash", "tokenizer_hash"]
 
 _SAMPLED_VALUES = 1 << 18
 """Weights that enter the hash, at most, over all tensors together (with a floor per tensor)."""
@@ -69,7 +70,12 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 def weights_hash(model: PreTrainedModel) -> str:
     """Return the hash of every tensor's name, shape and sampled values."""
     settle(model)
-    state = sorted(model.state_dict().items())
+    return tensors_hash(model.state_dict())
+
+
+def tensors_hash(tensors: Mapping[str, Any]) -> str:
+    """Return the hash of every tensor's name, shape and sampled values; what is no tensor does not count."""
+    state = sorted(tensors.items())
     per_tensor = max(_MIN_VALUES_PER_TENSOR, _SAMPLED_VALUES // max(1, len(state)))
     digest = hashlib.sha256()
     for name, value in state:

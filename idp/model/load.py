@@ -24,7 +24,7 @@ from idp.model.loaded import LanguageModel
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load", "load_trainable", "require_loadable"]
+__all__ = ["attempt", "load", "load_trainable", "quiet_progress", "require_loadable"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +101,11 @@ def _read(
     spec = name if isinstance(name, ModelSpec) else resolve(name)
     target = resolve_device(device)
     kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
-    with _quiet_progress():
-        config = _attempt(spec, "configuration", lambda: _load_config(spec.source))
+    with quiet_progress():
+        config = attempt(spec, "configuration", lambda: _load_config(spec.source))
         require_extras(spec.name, config)
-        tokenizer = _attempt(spec, "tokenizer", lambda: _load_tokenizer(spec.source))
-        model = _attempt(spec, "weights", lambda: _load_model(spec.source, target, kind))
+        tokenizer = attempt(spec, "tokenizer", lambda: _load_tokenizer(spec.source))
+        model = attempt(spec, "weights", lambda: _load_model(spec.source, target, kind))
     logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
     return LanguageModel(model, tokenizer, spec.name)
 
@@ -117,8 +117,8 @@ def require_loadable(spec: ModelSpec) -> None:
         ModelError: there is no such model, or the hub cannot be reached for it.
         MissingExtraError: its quantisation needs a package that is not installed.
     """
-    with _quiet_progress():
-        require_extras(spec.name, _attempt(spec, "configuration", lambda: _load_config(spec.source)))
+    with quiet_progress():
+        require_extras(spec.name, attempt(spec, "configuration", lambda: _load_config(spec.source)))
 
 
 def require_extras(name: str, config: PreTrainedConfig) -> None:
@@ -166,8 +166,13 @@ def _load_model(source: str, device: torch.device, dtype: torch.dtype) -> PreTra
     return model
 
 
-def _attempt(spec: ModelSpec, what: str, read: Callable[[], T]) -> T:
-    """Call `read`, and turn whatever `transformers` raises into one line that says what to do."""
+def attempt(spec: ModelSpec, what: str, read: Callable[[], T]) -> T:
+    """Call `read`, and turn whatever `transformers` raises into one line that says what to do.
+
+    Raises:
+        ModelError: what is read is not there, cannot be reached, is broken, or does not fit into memory.
+        MissingExtraError: a package is missing.
+    """
     try:
         return read()
     except torch.OutOfMemoryError as error:
@@ -200,7 +205,7 @@ def _brief(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_progress() -> Iterator[None]:
+def quiet_progress() -> Iterator[None]:
     """Silence the progress bars of downloads and of loading where nobody watches them (a pipe, a log file)."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging

@@ -6,6 +6,7 @@ from idp.select.base import Selection, Selector
 from idp.select.calibration import Calibration
 from idp.select.chance import RandomSelector
 from idp.select.constant import NoneSelector, StaticSelector
+from idp.select.embedding import EmbeddingSelector
 from idp.select.keys import KeysSelector
 from idp.select.likelihood import LikelihoodSelector
 from idp.select.oracle import OracleSelector
@@ -17,6 +18,7 @@ __all__ = [
     "AttentionSelector",
     "BanditSelector",
     "Calibration",
+    "EmbeddingSelector",
     "KeysSelector",
     "LikelihoodSelector",
     "NoneSelector",

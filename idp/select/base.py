@@ -88,6 +88,18 @@ class Selector(ABC):
         """What `fit` cannot do without: nothing, the calibration's inputs, or its losses too."""
         return "nothing"
 
+    def needs_for(self, bank: PromptBank) -> Needs:
+        """What `fit` cannot do without on this bank: `needs`, or less where the bank itself tells enough."""
+        return self.needs
+
+    def require(self) -> None:  # noqa: B027  (most need nothing more)
+        """Find out whether what the selector works with beside the bank and the model is there.
+
+        Raises:
+            MissingExtraError: a library is not installed.
+            ModelError: another model that it uses cannot be loaded.
+        """
+
     @property
     def forwards(self) -> float:
         """Passes of the model to choose for one input, beside the one that answers."""
@@ -122,9 +134,9 @@ class Selector(ABC):
         Raises:
             SelectorError: the calibration lacks what this selector needs.
         """
-        if self.needs != "nothing" and calibration is None:
+        if (needs := self.needs_for(bank)) != "nothing" and calibration is None:
             raise SelectorError(
-                f"selector {self.name!r} has to be fitted on calibration {self.needs}, but got no calibration: "
+                f"selector {self.name!r} has to be fitted on calibration {needs}, but got no calibration: "
                 f"use a bank that holds a fitted {self.name!r}, or fit it first."
             )
         self._bank, self._lm = bank, lm

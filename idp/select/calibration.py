@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -72,10 +72,29 @@ class Calibration:
         Returns:
             The part of each input, `(N,)`, 0 to `count - 1`.
         """
-        distinct: dict[tuple[int, ...], int] = {}
-        places = torch.tensor([distinct.setdefault(tuple(ids), len(distinct)) for ids in self.inputs])  # (N,)
-        order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))  # (distinct,)
+        places = self._places()  # (N,)
+        order = torch.randperm(int(places.max()) + 1, generator=torch.Generator().manual_seed(seed))  # (distinct,)
         return order[places] % count
+
+    def distinct(self) -> Calibration:
+        """Return every different input once, as it first appears, with the mean of its losses.
+
+        Example:
+            >>> Calibration([[1], [2], [1]], torch.tensor([[0.0, 1.0], [0.5, 0.5], [1.0, 1.0]])).distinct().inputs
+            [[1], [2]]
+        """
+        places = self._places()  # (N,)
+        first = {place: row for row, place in reversed([*enumerate(places.tolist())])}
+        kept = self.rows([first[place] for place in range(len(first))])
+        if self.losses is None or kept.losses is None:
+            return kept
+        sums = torch.zeros_like(kept.losses, dtype=torch.float64).index_add(0, places, self.losses.double())
+        return replace(kept, losses=sums / torch.bincount(places)[:, None])
+
+    def _places(self) -> Tensor:
+        """The number of each input among the different ones, `(N,)`."""
+        numbers: dict[tuple[int, ...], int] = {}
+        return torch.tensor([numbers.setdefault(tuple(ids), len(numbers)) for ids in self.inputs])
 
     def rows(self, rows: Sequence[int]) -> Calibration:
         """Return a part of it, in the order asked for.
@@ -119,3 +138,12 @@ class Calibration:
         if wrong is not None:
             raise SelectorError(f"calibration hints at prompt {wrong}, but the bank has {num_prompts} prompts.")
         return torch.tensor(self.hints) % (num_prompts + 1)
+
+    def owners(self, num_prompts: int) -> Tensor:
+        """Return the arm that each input belongs to, `(N,)`: by its hint, else by its lowest loss.
+
+        Raises:
+            SelectorError: neither hints nor losses, or a hint that is not a prompt of the bank.
+        """
+        hints = self.hinted_arms(num_prompts)
+        return self.require_losses(num_prompts).argmin(dim=1) if hints is None else hints

@@ -84,7 +84,7 @@ class KeysSelector(Selector):
         assert calibration is not None  # noqa: S101  (fit has checked it)
         self._mean = mean_embeddings(self.lm, calibration.inputs).nanmean(dim=0)
         queries, arms = self._queries(calibration.inputs), len(self.bank) + 1
-        self._keys = _centroids(queries, _owners(calibration, arms - 1), arms)
+        self._keys = _centroids(queries, calibration.owners(arms - 1), arms)
         if self.keys == "learned":
             self._keys = _learned(self._keys, queries, calibration.require_losses(arms - 1))
 
@@ -110,12 +110,6 @@ def cosines(queries: Tensor, keys: Tensor) -> Tensor:
         tensor([[0.9600]])
     """
     return normalize(queries, dim=1) @ normalize(keys, dim=1).T
-
-
-def _owners(calibration: Calibration, num_prompts: int) -> Tensor:
-    """The arm that each calibration input belongs to, `(N,)`."""
-    hints = calibration.hinted_arms(num_prompts)
-    return calibration.require_losses(num_prompts).argmin(dim=1) if hints is None else hints
 
 
 def _centroids(queries: Tensor, owners: Tensor, arms: int) -> Tensor:

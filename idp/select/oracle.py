@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from idp.errors import SelectorError
 from idp.select.base import Needs, Selection, Selector, pick
@@ -63,13 +62,6 @@ class OracleSelector(Selector):
 
     def _fit(self, calibration: Calibration | None) -> None:
         assert calibration is not None  # noqa: S101  (fit has checked it)
-        losses = calibration.require_losses(len(self.bank))  # (N, m + 1)
-        self._rows = {}
-        places = torch.tensor([self._rows.setdefault(tuple(ids), len(self._rows)) for ids in calibration.inputs])
-        self._scores = -_means(losses, places, len(self._rows))
-
-
-def _means(values: Tensor, places: Tensor, count: int) -> Tensor:
-    """Mean of the rows of each place: `(N, k)` to `(count, k)`."""
-    sums = torch.zeros(count, values.shape[1], dtype=values.dtype).index_add(0, places, values)
-    return sums / torch.bincount(places, minlength=count)[:, None]
+        known = calibration.distinct()
+        self._rows = {tuple(ids): row for row, ids in enumerate(known.inputs)}
+        self._scores = -known.require_losses(len(self.bank))

@@ -190,7 +190,7 @@ def test_what_the_hub_says_becomes_advice(kind: str, message: str) -> None:
         raise error
 
     with pytest.raises(ModelError, match=message) as caught:
-        loading._attempt(ModelSpec("m", "org/m"), "weights", read)
+        loading.attempt(ModelSpec("m", "org/m"), "weights", read)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -200,7 +200,7 @@ def test_a_model_too_large_for_the_device_is_an_error() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(ModelError, match="does not fit into the memory"):
-        loading._attempt(ModelSpec("m", "org/m"), "weights", read)
+        loading.attempt(ModelSpec("m", "org/m"), "weights", read)
 
 
 def test_a_missing_package_is_an_error() -> None:
@@ -208,7 +208,7 @@ def test_a_missing_package_is_an_error() -> None:
         raise ImportError("needs sentencepiece")
 
     with pytest.raises(MissingExtraError, match="needs sentencepiece"):
-        loading._attempt(ModelSpec("m", "org/m"), "tokenizer", read)
+        loading.attempt(ModelSpec("m", "org/m"), "tokenizer", read)
 
 
 @pytest.mark.parametrize("disabled", [False, True])
@@ -217,7 +217,7 @@ def test_progress_bars_are_silent_and_then_as_before(monkeypatch: pytest.MonkeyP
 
     (disable_progress_bars if disabled else enable_progress_bars)()
     try:
-        with loading._quiet_progress():
+        with loading.quiet_progress():
             assert are_progress_bars_disabled()
         assert are_progress_bars_disabled() == disabled
     finally:

@@ -151,3 +151,15 @@ def test_equal_inputs_share_a_fold_and_folds_are_even(inputs: list[list[int]], c
     assert all(part[tuple(ids)] == fold for ids, fold in zip(inputs, folds, strict=True))
     sizes = [list(part.values()).count(fold) for fold in range(count)]
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=2), min_size=1, max_size=20))
+def test_different_inputs_come_once_with_their_mean_losses(inputs: list[list[int]]) -> None:
+    losses = torch.rand(len(inputs), 3, generator=torch.Generator().manual_seed(0))
+    found = Calibration(inputs, losses, hints=[*range(len(inputs))]).distinct()
+    assert found.inputs == [ids for row, ids in enumerate(inputs) if ids not in inputs[:row]]
+    assert found.losses is not None and found.hints == [inputs.index(list(ids)) for ids in found.inputs]
+    for ids, row in zip(found.inputs, found.losses, strict=True):
+        same = [place for place, other in enumerate(inputs) if other == ids]
+        torch.testing.assert_close(row, losses[same].double().mean(dim=0))
+    assert Calibration(inputs).distinct().losses is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,12 +125,15 @@ def _print(found: Comparison, choices: bool) -> None:
     console = Console()
     items = sum(found.items.values())
     console.print(Text(f"{found.model}, bank {found.bank}, {items:,} items of {len(found.items)} tasks\n"))
+    names = [short(row.name) for row in found.rows]
     headers = ["selector", "mean", "+ points", "p", "loss", "regret", "covered [95 %]", "best", "passes", "ms", "alone"]
-    for table in column_groups(headers, [_cells(row) for row in found.rows], console, main="router", gap=2):
+    rows = [[name, *_cells(row)] for name, row in zip(names, found.rows, strict=True)]
+    for table in column_groups(headers, rows, console, main="router", gap=2):
         console.print(table, "")
     if choices:
         console.print(Text("What was chosen, percent of a task's items", style="bold"))
-        rows = [[row.name, *(_most(row.histogram[task]) for task in found.items)] for row in found.rows]
+        chosen = [[_most(row.histogram[task]) for task in found.items] for row in found.rows]
+        rows = [[name, *cells] for name, cells in zip(names, chosen, strict=True)]
         for table in column_groups(["selector", *found.items], rows, console, gap=2):
             console.print(table, "")
     for line in LEGEND:
@@ -144,10 +148,19 @@ LEGEND = (
 )
 
 
+def short(name: str) -> str:
+    """A selector's name with the folders of its options cut to their ends.
+
+    Example:
+        >>> short("embedding:model=/some/where/model,by=examples")
+        'embedding:model=…/model,by=examples'
+    """
+    return re.sub(r"(?<==)(?:[^,\[\]/]*/){2,}(?=[^,\[\]/])", "…/", name)
+
+
 def _cells(row: Regret) -> list[str]:
     gain, p = _gain(row.gain)
     return [
-        row.name,
         "" if row.mean is None else f"{100 * row.mean:.2f}",
         gain,
         p,
@@ -155,7 +168,7 @@ def _cells(row: Regret) -> list[str]:
         f"{row.regret.value:.4f}",
         _share(row.covered),
         f"{100 * row.agreement:.0f} %",
-        f"{row.cost.forwards:g}",
+        f"{row.cost.forwards:.3g}",
         f"{1000 * row.seconds:.2f}",
         f"{1000 * row.alone:.2f}",
     ]

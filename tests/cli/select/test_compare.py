@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from idp.cli.select.compare import _most
+from idp.cli.select.compare import _most, short
 
 Run = Callable[..., Any]
 SOME = ("--tasks", "atlas_easy,atlas_text", "--limit", 4, "--fit-items", 8)
@@ -66,3 +66,11 @@ def test_bad_input(compare: Run) -> None:
 def test_the_arms_chosen_most_often_are_named() -> None:
     assert _most({"a": 0.5, "b": 0.3, "c": 0.15, "d": 0.04, "e": 0.01}) == "a 50, b 30, c 15, other 5"
     assert _most({"a": 1.0}) == "a 100"
+
+
+def test_folders_in_names_do_not_fill_the_table() -> None:
+    assert short("cascade:first=[embedding:model=/some/where/model,k=1],then=[x:model=./a/b]") == (
+        "cascade:first=[embedding:model=…/model,k=1],then=[x:model=…/b]"
+    )
+    for plain in ("router", "embedding:model=org/model", "likelihood:score=mi-l"):
+        assert short(plain) == plain
