@@ -40,6 +40,7 @@ SELECTORS = (
     "attention:calibrate=zscore",
     "keys",
     "keys:keys=learned",
+    "embedding",
     "bandit",
     "router",
     "router:features=state",
@@ -49,6 +50,7 @@ SELECTORS = (
     "likelihood:score=mi,per=task",
     "likelihood:score=zlp,per=task",
     "likelihood:score=zpm,per=task",
+    "cascade",
     "oracle",
 )
 """What is compared unless told otherwise."""

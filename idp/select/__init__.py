@@ -4,6 +4,7 @@ from idp.select.attention import AttentionSelector
 from idp.select.bandit import BanditSelector
 from idp.select.base import Selection, Selector
 from idp.select.calibration import Calibration
+from idp.select.cascade import CascadeSelector
 from idp.select.chance import RandomSelector
 from idp.select.constant import NoneSelector, StaticSelector
 from idp.select.embedding import EmbeddingSelector
@@ -18,6 +19,7 @@ __all__ = [
     "AttentionSelector",
     "BanditSelector",
     "Calibration",
+    "CascadeSelector",
     "EmbeddingSelector",
     "KeysSelector",
     "LikelihoodSelector",

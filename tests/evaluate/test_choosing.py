@@ -28,9 +28,10 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(quick, cache):
+def found(quick, cache, sentence_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IDP_CACHE", cache)
+        patch.setattr("idp.select.embedding.SENTENCE_MODEL", sentence_folder)
         return compare_selectors(quick, SELECTORS)
 
 
@@ -76,6 +77,15 @@ def test_selectors_that_cannot_be_fitted_are_left_out_and_static_has_to_be(quick
     found = compare_selectors(dataclasses.replace(unfitted, bank=str(folder)), ["keys"])
     assert [row.name for row in found.rows] == ["static"]
     assert any("'keys' is left out" in note for note in found.notes)
+
+
+def test_what_cannot_be_loaded_is_left_out(quick, found, cache, monkeypatch):
+    monkeypatch.setenv("IDP_CACHE", cache)
+    names = ["embedding:model=org/never-cached", "cascade:then=[embedding:model=org/never-cached]", "random"]
+    again = compare_selectors(quick, names)
+    assert [row.name for row in again.rows] == ["static", "random"]
+    assert [note.split(" is left out: ")[0] for note in again.notes] == [f"selector {name!r}" for name in names[:2]]
+    assert all("cannot be reached for org/never-cached" in note for note in again.notes)
 
 
 def test_bad_input(quick, monkeypatch):

@@ -124,3 +124,13 @@ def test_without_a_training_split_fitting_is_an_error_but_the_rest_works(shop):
 def test_an_unknown_selector_is_refused(shop):
     with pytest.raises(SelectorError, match=r"Did you mean 'router'"):
         shop().make("ruoter")
+
+
+def test_a_bank_that_knows_enough_spares_the_answers(shop, bank, lm, monkeypatch):
+    spec = "cascade:first=static,then=random"
+    assert "--no-fit" in (shop(fit=False).missing(spec) or "")
+    static = get_selector("static").fit(bank, lm, Calibration([[1]], torch.zeros(1, len(bank) + 1)))
+    monkeypatch.setattr(module, "calibrate", lambda *a, **k: pytest.fail("answers were looked at"))
+    made = shop(bank.with_selector("static", static.state()), fit=False)
+    assert made.missing(spec) is None
+    assert len(choices(made.make(spec))) == 35
