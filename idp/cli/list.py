@@ -80,9 +80,9 @@ def tasks() -> list[Row]:
 
 def arms() -> list[Row]:
     """Rows of an evaluation."""
-    from idp.evaluate.arms import ABOUT
+    from idp.evaluate.arms import ARMS, MIXTURES, about
 
-    return [{"name": name, "about": about} for name, about in ABOUT.items()]
+    return [{"name": name, "about": about(name)} for name in (*ARMS, *MIXTURES)]
 
 
 def prompts(folder: str | None) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from lm_eval import evaluator
 
+from idp.dynamic.mixing import HOW, MIX, Mixture, is_mixture
 from idp.errors import TaskError, suggest
 from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
@@ -29,6 +30,9 @@ SELECTOR_OF = {
 ARMS = ("dense", *SELECTOR_OF, "oracle")
 """All arms that have a name, in the order of the table."""
 
+MIXTURES = tuple(f"{MIX}:how={how}" for how in HOW)
+"""Arms that mix several prompts; no evaluation has them unless they are asked for."""
+
 ABOUT = {
     "dense": "the uncompressed model, no prompt",
     "compressed": "the compressed model, no prompt",
@@ -39,6 +43,13 @@ ABOUT = {
     "router": "linear router on the mean input embedding, trained on expected loss",
     "oracle": "the best prompt per item in hindsight: a bound, not a method",
 }
+
+
+def about(name: str) -> str:
+    """What an arm is, in a line."""
+    if is_mixture(name):
+        return HOW[Mixture.parse(name).how]
+    return ABOUT.get(name, f"selector {name}")
 
 
 @dataclass(frozen=True)
@@ -70,18 +81,20 @@ class ArmResult:
 
 
 def check_arms(names: Sequence[str]) -> list[str]:
-    """Order arms as in the table, unknown selectors with options last.
+    """Order arms as in the table, selectors with options and mixtures last.
 
     Raises:
         TaskError: no arm, or one that is neither known nor a selector (near misses are named).
-        SelectorError: a selector's option that it does not have.
+        SelectorError: an option that the selector or mixture does not have.
     """
     if not names:
         raise TaskError("no arm was named; try --arms compressed,router.")
     for name in names:
-        if name not in ARMS and name.split(":")[0] not in selector_names():
-            raise TaskError(f"unknown arm {name!r}. {suggest(name, [*ARMS, *selector_names()])}")
-        if name not in ARMS:
+        if is_mixture(name):
+            Mixture.parse(name)
+        elif name not in ARMS and name.split(":")[0] not in selector_names():
+            raise TaskError(f"unknown arm {name!r}. {suggest(name, [*ARMS, *MIXTURES, *selector_names()])}")
+        elif name not in ARMS:
             get_selector(name)
     order = {name: place for place, name in enumerate(ARMS)}
     return sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
@@ -117,14 +130,11 @@ def _value(results: dict[str, Any], metric: str) -> float:
 
 def _annotate(row: dict[str, Any], lm: IdpLM) -> None:
     """Say in a sample which prompt was chosen and how all scored."""
-    selection = lm.selection_of(row["arguments"][0][0])
-    bank = lm.prompted.bank
-    row["idp_prompt"] = None if selection.index == -1 or bank is None else bank.prompts[selection.index].name
-    row["idp_scores"] = [score if np.isfinite(score) else None for score in selection.scores]
+    context = row["arguments"][0][0]
+    row["idp_prompt"], _ = lm.prompt_of(context)
+    row["idp_scores"] = [score if np.isfinite(score) else None for score in lm.selection_of(context).scores]
 
 
 def _prompt_tokens(samples: dict[str, list[dict[str, Any]]], lm: IdpLM) -> float:
-    bank, store = lm.prompted.bank, lm.prompted.store
-    lengths = {prompt.name: store.length(index) for index, prompt in enumerate(bank or ())}
     rows = [row for task in samples.values() for row in task]
-    return sum(lengths.get(row["idp_prompt"], 0) for row in rows) / max(1, len(rows))
+    return sum(lm.prompt_of(row["arguments"][0][0])[1] for row in rows) / max(1, len(rows))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import idp
 from idp.bank.bank import PromptBank
 from idp.bank.text import text_bank
+from idp.dynamic.mixing import Mixture, is_mixture
 from idp.errors import IdpError, OutputError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import ANSWERS, Memo, forget
+from idp.evaluate.mixtures import MixtureLM
 from idp.evaluate.oracle import FixedSelector, outcomes
 from idp.evaluate.parallel import Team
 from idp.evaluate.selectors import SelectorShop
@@ -134,10 +137,17 @@ class Bench:
         if name == "oracle":
             oracle = OracleSelector().fit(self.bank, self.lm, self.outcomes(self.tasks))
             return self._wrapped(self.lm, self.bank, oracle)
+        if is_mixture(name):
+            return self.mixture_model(name)
         selector = SELECTOR_OF.get(name, name)
         if selector == "none":
             return self._wrapped(self.lm, None, selector)
         return self._wrapped(self.lm, self.bank, self.shop.make(selector))
+
+    def mixture_model(self, name: str) -> MixtureLM:
+        """lm-eval's view of an arm that mixes prompts."""
+        mixture = Mixture.parse(name)
+        return MixtureLM(mixture, self.lm, self.bank, self.shop.make(mixture.of), **self._common(self.lm))
 
     def release(self, name: str) -> None:
         """Give back what no later arm needs: the dense model's memory."""
@@ -153,11 +163,17 @@ class Bench:
         """Leave out, with a note, what cannot be run here."""
         if name == "dense":
             return self.dense is not None
-        selector = SELECTOR_OF.get(name, name)
-        missing = None if selector in ("oracle", "none") else self.shop.missing(selector)
+        missing = self.missing(SELECTOR_OF.get(name, name))
         if missing:
             self.note(f"arm {name!r} is left out: {missing}.")
         return not missing
+
+    def missing(self, spec: str) -> str | None:
+        """What a selector or mixture lacks here; None where it can be made."""
+        if is_mixture(spec):
+            mixture = Mixture.parse(spec)
+            return mixture.unfit(self.bank) or self.shop.missing(mixture.of)
+        return None if spec in ("oracle", "none") else self.shop.missing(spec)
 
     def outcomes(self, tasks: Sequence[EvalTask]) -> Calibration:
         """The measured result of every item of some tasks under every prompt, and under none."""
@@ -170,22 +186,22 @@ class Bench:
         return outcomes(lms, tasks, self.settings.limit)
 
     def _wrapped(self, lm: LanguageModel, bank: PromptBank | None, selector: str | Selector) -> IdpLM:
+        return IdpLM(lm, bank, selector, **self._common(lm))
+
+    def _common(self, lm: LanguageModel) -> dict[str, Any]:
+        """What all arms of a model have in common."""
         # Answers of another version of the code, or of another precision, are not reused.
         scope = repr((idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type))
-        memo = Memo(self.settings.output_dir / ANSWERS if self.team.is_first else None, scope)
         settings = self.settings
-        return IdpLM(
-            lm,
-            bank,
-            selector,
-            batch_size=settings.batch_size or "auto",
-            seed=settings.seed,
-            allow_mismatch=settings.allow_mismatch,
-            memo=memo,
-            encodings=self._encodings.setdefault(_tokenization(lm), {}),
-            advance=self.observer.advance,
-            team=self.team,
-        )
+        return {
+            "batch_size": settings.batch_size or "auto",
+            "seed": settings.seed,
+            "allow_mismatch": settings.allow_mismatch,
+            "memo": Memo(settings.output_dir / ANSWERS if self.team.is_first else None, scope),
+            "encodings": self._encodings.setdefault(_tokenization(lm), {}),
+            "advance": self.observer.advance,
+            "team": self.team,
+        }
 
 
 def _tokenization(lm: LanguageModel) -> str:

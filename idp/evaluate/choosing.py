@@ -1,10 +1,13 @@
-"""Comparing ways of choosing on the items of tasks: every prompt is run on every item once, the rest is looking up."""
+"""Comparing ways of choosing on the items of tasks: every prompt is run on every item once, the rest is looking up.
+
+Mixtures of prompts are no choice that could be looked up: they are run too.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,10 +16,12 @@ import torch
 from torch import Tensor
 
 import idp
+from idp.dynamic.mixing import is_mixture
 from idp.errors import TaskError
 from idp.evaluate.bench import Bench
 from idp.evaluate.calibration import TEXT_TOKENS, example_of, options_of
-from idp.evaluate.regret import BASE, Choices, Outcomes, Regret, regrets
+from idp.evaluate.oracle import item_scores
+from idp.evaluate.regret import BASE, BOUND, Choices, Measured, Outcomes, Regret, regrets
 from idp.evaluate.settings import Settings
 from idp.evaluate.stats import Array
 from idp.evaluate.tasks import EvalTask, templates_compiled_once
@@ -27,7 +32,7 @@ from idp.select.base import Selector
 from idp.select.calibration import Calibration
 from idp.select.oracle import OracleSelector
 from idp.tune.examples import Example, fitting
-from idp.tune.losses import kept_losses
+from idp.tune.losses import kept_losses, loss_of
 
 __all__ = ["SELECTORS", "Comparison", "compare_selectors"]
 
@@ -51,6 +56,9 @@ SELECTORS = (
     "likelihood:score=zlp,per=task",
     "likelihood:score=zpm,per=task",
     "cascade",
+    "mix:how=sum",
+    "mix:how=concat",
+    "mix:how=ensemble,k=4",  # of all arms it would take longer than all other rows together
     "oracle",
 )
 """What is compared unless told otherwise."""
@@ -68,7 +76,7 @@ class Comparison:
         model: name of the compressed model.
         bank: name of the bank.
         items: task -> number of items.
-        rows: one a selector.
+        rows: one a selector or mixture.
         notes: what a reader should know.
     """
 
@@ -92,7 +100,8 @@ def compare_selectors(
 
     Args:
         settings: model, bank, tasks and the rest; its arms do not matter.
-        selectors: names, with options behind a colon; `static` is added where it is missing.
+        selectors: names, with options behind a colon, mixtures (`mix:how=sum`) among them; `static` is added where it
+            is missing.
         observer: is told of progress.
 
     Raises:
@@ -104,28 +113,29 @@ def compare_selectors(
     """
     names = list(dict.fromkeys([*selectors] if BASE in selectors else [BASE, *selectors]))
     bench = Bench(settings, observer or Silent())
-    made = [(name, bench.shop.make(name)) for name in names if _possible(bench, name)]
+    names = [name for name in names if _possible(bench, name)]
+    made = {name: bench.shop.make(name) for name in names if name != BOUND and not is_mixture(name)}
     with templates_compiled_once():
         store = PrefixStore(bench.lm, bench.bank)
         longest = max(store.length(index) for index in range(len(store)))
         items = {entry.name: list(_items(bench, entry, longest)) for entry in bench.tasks if not entry.control}
         outcomes = _measured(bench, items)
-    made += [("oracle", _oracle(bench, items, outcomes))] if "oracle" in names else []
+        mixed = {name: _mixed(bench, name, items) for name in names if is_mixture(name)}
+    made |= {BOUND: _oracle(bench, items, outcomes)} if BOUND in names else {}
     bench.observer.stage("choosing", len(made))
-    rows = regrets(outcomes, [_choices(bench, name, selector, items) for name, selector in made], settings.seed)
+    chosen = {name: _choices(bench, name, selector, items) for name, selector in made.items()}
+    rows = regrets(outcomes, [mixed[name] if is_mixture(name) else chosen[name] for name in names], settings.seed)
     counts = {task: len(examples) for task, examples in items.items()}
     return Comparison(bench.spec.name, bench.bank_name, counts, rows, bench.notes)
 
 
 def _possible(bench: Bench, name: str) -> bool:
-    """Whether a selector can be made here; a note says why not, and what all are compared with has to be."""
-    if name == "oracle":
-        return False  # made of what is measured below
-    missing = bench.shop.missing(name)
+    """Whether a selector or mixture can be made here; a note says why not, and what all are compared with has to be."""
+    missing = bench.missing(name)
     if missing and name == BASE:
         raise TaskError(f"selectors are compared with {BASE!r}, but {missing}.")
     if missing:
-        bench.note(f"selector {name!r} is left out: {missing}.")
+        bench.note(f"{'mixture' if is_mixture(name) else 'selector'} {name!r} is left out: {missing}.")
     return not missing
 
 
@@ -145,10 +155,31 @@ def _measured(bench: Bench, items: Items) -> Outcomes:
     folder = bench.settings.output_dir / "losses"
     losses = kept_losses(bench.lm, list(bench.bank), examples, folder, bench.observer.advance)
     tasks = [task for task, found in items.items() for _ in found]
-    judged = [entry for entry in bench.tasks if entry.in_mean]
+    judged = _judged(bench)
     found = bench.outcomes(judged) if judged else None
     values = {} if found is None else _by_task(-found.require_losses(len(bench.bank)), found.groups or [])
     return Outcomes((*bench.bank.names, "no prompt"), _by_task(losses, tasks), values)
+
+
+def _judged(bench: Bench) -> list[EvalTask]:
+    return [entry for entry in bench.tasks if entry.in_mean]
+
+
+def _mixed(bench: Bench, name: str, items: Items) -> Measured:
+    """Run a mixture on every item; its answers are kept like those of an evaluation."""
+    lm = bench.mixture_model(name)
+    examples = [example for found in items.values() for example in found]
+    extra = lm.mixture.passes(len(bench.bank))
+    bench.observer.stage(name, len(examples) * (extra + 1) + bench.items(_judged(bench)))
+    scored = lm.options([example.request for example in examples])
+    rows = iter([loss_of(example, scores) for example, scores in zip(examples, scored, strict=True)])
+    losses = {task: np.array([next(rows) for _ in found]) for task, found in items.items()}
+    values = {
+        entry.name: np.array([*item_scores(lm, entry, bench.settings.limit).values()]) for entry in _judged(bench)
+    }
+    choices = _choices(bench, name, lm.prompted.selector, items)
+    cost = replace(choices.cost, forwards=choices.cost.forwards + extra)
+    return Measured(name, losses, values, cost, choices.seconds, choices.alone)
 
 
 def _by_task(table: Tensor, tasks: Sequence[str]) -> dict[str, Array]:

@@ -25,6 +25,7 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from idp.bank.bank import PromptBank
+from idp.dynamic.mixing import Mixture
 from idp.dynamic.model import DynamicPromptModel
 from idp.dynamic.wrap import prepare
 from idp.errors import IdpError, PromptTooLongError
@@ -85,6 +86,9 @@ class IdpLM(HFLM):
     Raises:
         IdpError: any of the arguments does not fit, each with its own message.
     """
+
+    mixture: Mixture | None = None
+    """How prompts are mixed, where they are (see `idp.evaluate.mixtures`)."""
 
     def __init__(
         self,
@@ -147,12 +151,19 @@ class IdpLM(HFLM):
         """
         if cache_hook.dbdict is not None:
             depends = (self.max_length, self.add_bos_token, self.prefix_token_id, self.think_end_token)
-            claim(cache_hook.dbdict, describe(self.prompted, *depends))
+            mixture = () if self.mixture is None else (self.mixture,)
+            claim(cache_hook.dbdict, describe(self.prompted, *depends, *mixture))
         super().set_cache_hook(cache_hook)
 
     def selection_of(self, context: str) -> Selection:
         """What was chosen for a context that has been run (of a rolling request: for any text)."""
         return self._selections.get(context) or self._selections[(self.prefix_token_id,)]
+
+    def prompt_of(self, context: str) -> tuple[str | None, int]:
+        """What a context that has been run was behind: what to call it, None for no prompt, and its tokens."""
+        index, bank = self.selection_of(context).index, self.prompted.bank
+        name = None if index == -1 or bank is None else bank.prompts[index].name
+        return name, self.prompted.store.length(index)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Tokenise as lm-eval does, each pair once."""
@@ -220,9 +231,15 @@ class IdpLM(HFLM):
         # An only continuation is no option but the right answer, which nothing that chooses may see.
         several = {key: tuple(given) for key, given in options.items() if len(given) > 1}
         self._select(dict(reversed(questions)), several)
-        choices = [self._selections[key].index for key, _ in questions]
+        return self._answered([key for key, _ in questions], [self._truncate(request) for request in requests])
+
+    def _answered(self, keys: list[str | Tokens], pairs: list[tuple[Tokens, Tokens]]) -> list[tuple[float, bool]]:
+        """Score pairs, each as was chosen for its key."""
+        return self._under([self._selections[key].index for key in keys], pairs)
+
+    def _under(self, choices: list[int], pairs: list[tuple[Tokens, Tokens]]) -> list[tuple[float, bool]]:
+        """Score pairs, each under a prompt; those with one context and one prompt share a row."""
         rows: dict[tuple[int, Tokens], dict[Tokens, None]] = {}
-        pairs = [self._truncate(request) for request in requests]
         for choice, (context, continuation) in zip(choices, pairs, strict=True):
             rows.setdefault((choice, context), {})[continuation] = None
         wanted = [
@@ -311,10 +328,7 @@ class IdpLM(HFLM):
                 ]
 
         depends = (self.max_length, self.add_bos_token, self.think_end_token)
-        keys = [
-            ("generate", self._prompt_id(self._selections[str(request.args[0])].index), *depends, *request.args)
-            for request in requests
-        ]
+        keys = [("generate", self._prompts_id(str(request.args[0])), *depends, *request.args) for request in requests]
         return [str(answer.value) for answer in self._answers(keys, compute)]
 
     def tok_batch_encode(
@@ -332,11 +346,18 @@ class IdpLM(HFLM):
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
         """Generate for the batch that was tokenised last, under the prompts chosen before."""
+        choices = [self._selections[text].index for text in self._batch]
+        return self._generate_under(choices, context, max_length, stop, **kwargs)
+
+    def _generate_under(
+        self, choices: list[int], context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
+    ) -> torch.Tensor:
+        """Generate for rows, each under a prompt."""
         if not kwargs.get("do_sample"):
             kwargs = {**kwargs, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         criteria = stop_sequences_criteria(self.tokenizer, stop, context.shape[1], context.shape[0])
         sequences: torch.Tensor = self.prompted.generate_with(
-            [self._selections[text].index for text in self._batch],
+            choices,
             context,
             max_length=max_length,
             stopping_criteria=criteria,
@@ -344,6 +365,10 @@ class IdpLM(HFLM):
             **kwargs,
         )
         return sequences
+
+    def _prompts_id(self, context: str) -> Any:
+        """What a context is continued under, as JSON."""
+        return self._prompt_id(self._selections[context].index)
 
     def _prompt_id(self, choice: int) -> str:
         """What a prompt is, whatever bank it stands in and wherever."""

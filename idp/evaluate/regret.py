@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from idp.errors import TaskError
 from idp.evaluate.stats import Array, Interval, Items, Paired, bootstrap_means, compare, gap_recovered, mean
 from idp.select.base import Cost
 
-__all__ = ["BASE", "BOUND", "Choices", "Outcomes", "Regret", "regrets"]
+__all__ = ["BASE", "BOUND", "Choices", "Measured", "Outcomes", "Regret", "regrets"]
 
 BASE, BOUND = "static", "oracle"
 """What every selector is compared with, and what bounds them all."""
@@ -53,21 +53,42 @@ class Choices:
     alone: float
 
 
-@dataclass(frozen=True)
-class Regret:
-    """One selector's row.
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What came of a way that chooses none of the arms, a mixture of them, and what that took.
 
     Attributes:
-        name: of the selector.
+        name: of the way, with its options.
+        losses: task -> `(n,)`, the probability of being wrong; of every task.
+        values: task -> `(n,)`, the judged metric; of the tasks in the mean.
+        cost: what it says that it takes.
+        seconds: to choose for one input, many at once.
+        alone: to choose for one input alone.
+    """
+
+    name: str
+    losses: Items
+    values: Items
+    cost: Cost
+    seconds: float
+    alone: float
+
+
+@dataclass(frozen=True)
+class Regret:
+    """One way's row.
+
+    Attributes:
+        name: of the selector or mixture.
         mean: judged metric over the tasks in the mean; None without such tasks.
         loss: mean probability of being wrong over all tasks.
-        regret: by how much that is above the oracle's.
+        regret: by how much that is above the oracle's; what is no single arm may be below it.
         covered: share of the distance from static to the oracle.
         gain: judged metric less that of static, paired.
         gain_of_loss: loss of static less this one's, paired: positive is better.
-        agreement: share of inputs for which no arm would have had a lower loss.
-        histogram: task -> arm -> share of its items.
-        cost: what the selector says that it takes.
+        agreement: share of inputs for which no arm would have had a lower loss; None where no arm was chosen.
+        histogram: task -> arm -> share of its items; empty where no arm was chosen.
+        cost: what it says that it takes.
         seconds: to choose for one input, many at once.
         alone: to choose for one input alone.
     """
@@ -79,7 +100,7 @@ class Regret:
     covered: Interval
     gain: Paired | None
     gain_of_loss: Paired | None
-    agreement: float
+    agreement: float | None
     histogram: Mapping[str, Mapping[str, float]]
     cost: Cost
     seconds: float
@@ -116,31 +137,43 @@ def _paired(found: Paired | None) -> dict[str, Any] | None:
     return None if found is None else {**(_interval(found.difference) or {}), "p": found.p}
 
 
-def regrets(outcomes: Outcomes, choices: Sequence[Choices], seed: int = 0) -> list[Regret]:
-    """Judge what selectors chose by what every arm makes of every item.
+def regrets(outcomes: Outcomes, ways: Sequence[Choices | Measured], seed: int = 0) -> list[Regret]:
+    """Judge what selectors chose by what every arm makes of every item, and what came of other ways beside it.
 
     Args:
         outcomes: of every arm on every item.
-        choices: of every selector on the same items; one called `static` is what shares are counted from.
+        ways: every selector's choices for the same items, or what came of a mixture on them; one called `static` is
+            what shares are counted from.
         seed: of the resampling.
 
     Returns:
-        A row a selector, in the order given. Tasks weigh the same; intervals are paired over items.
+        A row for each, in the order given. Tasks weigh the same; intervals are paired over items.
 
     Raises:
-        TaskError: no selector is called `static`, or choices for other items.
+        TaskError: none is called `static`, or one is of other items.
 
     Example:
         >>> regrets(outcomes, [static, router])[1].covered.value  # doctest: +SKIP
         0.17
     """
-    if BASE not in [each.name for each in choices]:
+    if BASE not in [each.name for each in ways]:
         raise TaskError(f"selectors are compared with {BASE!r}, which has to be among them.")
-    losses: dict[str, Items] = {each.name: _taken(outcomes.losses, each.arms) for each in choices}
+    losses = {each.name: _items(outcomes.losses, each, "losses") for each in ways}
     losses[BOUND] = {task: table.min(axis=1) for task, table in outcomes.losses.items()}
-    values: dict[str, Items] = {each.name: _taken(outcomes.values, each.arms) for each in choices}
-    judge = _Judge(outcomes, losses, values if outcomes.values else {}, seed)
-    return [judge.row(each) for each in choices]
+    values = {each.name: _items(outcomes.values, each, "values") for each in ways} if outcomes.values else {}
+    judge = _Judge(outcomes, losses, values, seed)
+    return [judge.row(each) for each in ways]
+
+
+def _items(tables: Mapping[str, Array], way: Choices | Measured, kind: Literal["losses", "values"]) -> Items:
+    """What came of a way on each item: task -> `(n,)`."""
+    if isinstance(way, Choices):
+        return _taken(tables, way.arms)
+    found: Items = getattr(way, kind)
+    for task, table in tables.items():
+        if len(found.get(task, ())) != len(table):
+            raise TaskError(f"{kind} of {len(found.get(task, ()))} items of {task}, which has {len(table)}.")
+    return {task: found[task] for task in tables}
 
 
 def _taken(tables: Mapping[str, Array], arms: Mapping[str, Array]) -> Items:
@@ -160,8 +193,8 @@ class _Judge:
         self.value_boot = bootstrap_means(values, seed) if values else {}
         self.means = {name: mean(items) for name, items in losses.items()}
 
-    def row(self, chosen: Choices) -> Regret:
-        name = chosen.name
+    def row(self, way: Choices | Measured) -> Regret:
+        name, arms = way.name, way.arms if isinstance(way, Choices) else None
         other = name != BASE
         return Regret(
             name=name,
@@ -171,11 +204,11 @@ class _Judge:
             covered=self.covered(name),
             gain=compare(name, BASE, self.values, self.value_boot, self.seed) if other and self.values else None,
             gain_of_loss=compare(BASE, name, self.losses, self.loss_boot, self.seed) if other else None,
-            agreement=self.agreement(name),
-            histogram=_histogram(chosen.arms, self.outcomes.arms),
-            cost=chosen.cost,
-            seconds=chosen.seconds,
-            alone=chosen.alone,
+            agreement=None if arms is None else self.agreement(name),
+            histogram={} if arms is None else _histogram(arms, self.outcomes.arms),
+            cost=way.cost,
+            seconds=way.seconds,
+            alone=way.alone,
         )
 
     def above_the_bound(self, name: str) -> Interval:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import idp
-from idp.evaluate.arms import ABOUT, SELECTOR_OF, ArmResult
+from idp.evaluate.arms import SELECTOR_OF, ArmResult, about
 from idp.evaluate.evaluation import BOUND, Evaluation
 from idp.evaluate.stats import Interval
 from idp.files import atomic_write_text
@@ -202,7 +202,7 @@ def to_markdown(evaluation: Evaluation) -> str:
         "",
         "## Arms",
         "",
-        *[f"- **{name}**: {ABOUT.get(name, 'selector ' + name)}" for name in evaluation.arms],
+        *[f"- **{name}**: {about(name)}" for name in evaluation.arms],
         "",
         "## Paired differences (points, 95 % bootstrap interval, sign-flip permutation p)",
         "",

@@ -39,7 +39,8 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
 def _run(bench: Bench, name: str) -> ArmResult:
     """Run one arm, and give its model back before the next is loaded."""
     lm = bench.arm_model(name)
-    bench.observer.stage(name, bench.items())
+    passes = lm.mixture.passes(len(bench.bank)) + 1 if lm.mixture else 1
+    bench.observer.stage(name, bench.items() * passes)
     result = run_arm(name, lm, bench.tasks, bench.settings.limit)
     del lm
     bench.release(name)

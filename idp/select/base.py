@@ -19,7 +19,7 @@ from idp.select.calibration import Calibration, Options
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["Cost", "Needs", "Selection", "Selector", "check_option", "pick"]
+__all__ = ["Cost", "Needs", "Selection", "Selector", "check_option", "pick", "require_numbers"]
 
 Needs: TypeAlias = Literal["nothing", "inputs", "losses"]
 
@@ -79,6 +79,9 @@ class Selector(ABC):
 
     version: ClassVar[int] = 1
     """Of the form of its state: a state of another version is refused."""
+
+    probabilities: ClassVar[bool] = False
+    """Whether its scores are probabilities, which mixtures then weigh prompts by."""
 
     _bank: PromptBank | None = None
     _lm: LanguageModel | None = None
@@ -262,8 +265,7 @@ def pick(scores: Tensor) -> list[Selection]:
         >>> pick(torch.tensor([[0.5, 0.5, 0.1], [0.1, 0.2, 0.3]]))[1].index
         -1
     """
-    if bool(torch.isnan(scores).any()):
-        raise SelectorError("a selector's score is NaN: the model's weights or a prompt are broken.")
+    require_numbers(scores)
     values = scores.detach().cpu().numpy()  # (N, m + 1); numpy promises the first of equal maxima, torch does not
     last = values.shape[1] - 1
     winners = values.argmax(axis=1).tolist()
@@ -271,6 +273,16 @@ def pick(scores: Tensor) -> list[Selection]:
         Selection(-1 if winner == last else winner, row[winner], tuple(row))
         for winner, row in zip(winners, values.tolist(), strict=True)
     ]
+
+
+def require_numbers(scores: Tensor) -> None:
+    """Check the scores of a selector.
+
+    Raises:
+        SelectorError: one is NaN.
+    """
+    if bool(torch.isnan(scores).any()):
+        raise SelectorError("a selector's score is NaN: the model's weights or a prompt are broken.")
 
 
 def check_option(selector: str, option: str, value: str, known: Sequence[str]) -> None:

@@ -71,6 +71,7 @@ class RouterSelector(Selector):
     """
 
     name: ClassVar[str] = "router"
+    probabilities: ClassVar[bool] = True
 
     def __init__(self, *, seed: int = 0, l2: float | None = None, features: str = "embedding", layer: int = 0) -> None:
         """Check and keep the options."""

@@ -86,6 +86,7 @@ class SmopSelector(Selector):
     """
 
     name: ClassVar[str] = "smop"
+    probabilities: ClassVar[bool] = True
 
     def __init__(self) -> None:
         """Start without a router."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.run.batching import BatchSize
-from idp.run.score import Scored, score
+from idp.run.score import Score, score
 from idp.run.store import PrefixStore
 from idp.tune.checkpoint import load_tensors, save_tensors
 from idp.tune.examples import Example
@@ -23,7 +23,7 @@ from idp.tune.examples import Example
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["example_losses", "kept_losses"]
+__all__ = ["example_losses", "kept_losses", "loss_of"]
 
 
 def example_losses(
@@ -142,12 +142,13 @@ def _column(
     """The losses of examples under one prompt, `(N,)`."""
     requests = [example.request for example in examples]
     scored = score(store, requests, [arm] * len(requests), batch_size=size, advance=advance)
-    losses = [_loss(example, each) for example, each in zip(examples, scored, strict=True)]
+    losses = [loss_of(example, each.scores) for example, each in zip(examples, scored, strict=True)]
     return torch.tensor(losses, dtype=torch.float64)
 
 
-def _loss(example: Example, scored: Scored) -> float:
-    likelihoods = torch.tensor([option.loglikelihood for option in scored.scores], dtype=torch.float64)  # (options,)
+def loss_of(example: Example, scores: Sequence[Score]) -> float:
+    """The loss of an example whose options were scored, as `example_losses` defines it."""
+    likelihoods = torch.tensor([option.loglikelihood for option in scores], dtype=torch.float64)  # (options,)
     if len(likelihoods) > 1:
         return 1 - float(likelihoods.softmax(0)[example.answer])
     return 1 - math.exp(float(likelihoods[0]) / (len(example.right) if example.is_text else 1))

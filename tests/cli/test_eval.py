@@ -67,6 +67,23 @@ def test_end_to_end(idp_command: Run, start_idp: Start, options: list[object], t
     assert without_times(read_json(tmp_path / "out" / "results.json")) == without_times(results)
 
 
+def test_mixtures_are_rows(idp_command: Run, options: list[object], tmp_path: Path) -> None:
+    """The bank is of words: what can be added up is left out, with a note; the other two need nothing."""
+    arms = "random,mix:how=sum,of=random,mix:how=concat,of=random,mix:how=ensemble,of=random"
+    told = idp_command("eval", *options, "--limit", 2, "--tasks", "atlas_easy,atlas_trivia,atlas_text", "--arms", arms)
+    assert told.exit_code == 0, told.output
+    assert "'mix:how=sum,of=random' is left out: prompts of words cannot be added up" in told.stderr
+    ours = read_json(tmp_path / "out" / "results.json")["idp"]
+    assert [*ours["arms"]] == ["random", "mix:how=concat,of=random", "mix:how=ensemble,of=random"]
+    for arm in ours["arms"].values():
+        assert arm["tasks"].keys() == {"atlas_easy", "atlas_trivia", "atlas_text"} and arm["seconds"] > 0
+    assert ours["arms"]["mix:how=ensemble,of=random"]["prompts_chosen"] == {"ensemble": 6}
+    assert set(ours["arms"]["mix:how=concat,of=random"]["prompts_chosen"]) <= {"none", "river + town", "town + river"}
+    assert "averaged" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    alone = idp_command("eval", *options, "--tasks", "atlas_easy", "--arms", "mix:how=concat,k=3")
+    assert alone.exit_code != 0 and "it takes 3 prompts, and the bank has 2" in alone.stderr
+
+
 @pytest.mark.slow
 def test_the_files_are_written_though_nobody_reads_the_table(
     start_idp: Start, options: list[object], tmp_path: Path

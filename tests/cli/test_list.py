@@ -47,6 +47,7 @@ def test_tasks(idp_command: Run) -> None:
 def test_arms(idp_command: Run) -> None:
     rows = listed(idp_command, "arms")
     assert {"dense", "compressed", "static", "random", "attention", "router", "oracle"} <= names(rows)
+    assert {"mix:how=sum", "mix:how=concat", "mix:how=ensemble"} <= names(rows)
     assert "bound" in next(row for row in rows if row["name"] == "oracle")["about"]
 
 

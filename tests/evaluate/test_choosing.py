@@ -9,7 +9,11 @@ import torch
 
 from idp.errors import SelectorError, TaskError
 from idp.evaluate import choosing, evaluate
+from idp.evaluate.calibration import example_of
 from idp.evaluate.choosing import SELECTORS, compare_selectors
+from idp.evaluate.tasks import load_tasks
+from idp.run.score import score_prompts
+from idp.run.store import PrefixStore
 from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
 
@@ -36,17 +40,20 @@ def found(quick, cache, sentence_folder):
 
 
 def test_every_family_is_compared(found):
-    assert [row.name for row in found.rows] == [*SELECTORS]
+    assert [row.name for row in found.rows] == [name for name in SELECTORS if name != "mix:how=sum"]
+    assert any("'mix:how=sum' is left out: prompts of words" in note for note in found.notes)
     assert found.items == dict.fromkeys(TASKS, 6)
     json.dumps(found.to_dict(), allow_nan=False)
     by_name = {row.name: row for row in found.rows}
-    assert by_name["oracle"].agreement == max(row.agreement for row in found.rows)
+    chosen = [row for row in found.rows if not row.name.startswith("mix:")]
+    assert by_name["oracle"].agreement == max(row.agreement for row in chosen)
     assert by_name["none"].histogram["atlas_easy"] == {"no prompt": 1.0}
     assert all(row.seconds > 0 and row.alone > 0 for row in found.rows)
 
 
 def test_means_are_those_of_an_evaluation(found, quick, tmp_path):
     arms = {"compressed": "none", "static": "static", "random": "random", "router": "router"}
+    arms |= {name: name for name in SELECTORS[-4:-1] if name != "mix:how=sum"}
     evaluation = evaluate(dataclasses.replace(quick, arms=tuple(arms), output_dir=tmp_path))
     rows = {row.name: row for row in found.rows}
     for arm, selector in arms.items():
@@ -57,9 +64,25 @@ def test_what_was_measured_is_kept(quick, found, cache, monkeypatch):
     monkeypatch.setenv("IDP_CACHE", cache)
     monkeypatch.setattr("idp.tune.losses.score", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr("idp.evaluate.lm.score", lambda *_, **__: pytest.fail("scored again"))
-    again = compare_selectors(quick, ["random"])
-    assert [row.name for row in again.rows] == ["static", "random"]  # static is what shares are counted from
-    assert again.rows[1].loss == next(row.loss for row in found.rows if row.name == "random")
+    again = compare_selectors(quick, ["random", "mix:how=concat"])
+    assert [row.name for row in again.rows] == ["static", "random", "mix:how=concat"]  # shares are counted from static
+    for row in again.rows:
+        assert row.loss == next(each.loss for each in found.rows if each.name == row.name)
+
+
+def test_an_ensemble_loses_what_follows_from_what_its_prompts_say(quick, lm, bank, cache, monkeypatch):
+    """Of two prompts of a question: by the mean of their likelihoods, worked out from those of each alone."""
+    monkeypatch.setenv("IDP_CACHE", cache)
+    settings = dataclasses.replace(quick, tasks=("atlas_easy",))
+    row = compare_selectors(settings, ["mix:how=ensemble,of=static,weights=uniform,k=4"]).rows[1]
+    entry = load_tasks(["atlas_easy"])[0]
+    docs = [doc for _, doc in entry.task.doc_iterator(rank=0, limit=6, world_size=1)]
+    losses = []
+    for example in (example_of(lm, entry, doc) for doc in docs):
+        arms = score_prompts(PrefixStore(lm, bank), [example.request])[0]
+        logs = torch.tensor([[option.loglikelihood for option in arm.scores] for arm in arms]).double()  # (m + 1, o)
+        losses.append(1 - float(logs.exp().mean(0)[example.answer] / logs.exp().mean(0).sum()))
+    assert row.loss == pytest.approx(np.mean(losses), abs=1e-5)
 
 
 def test_controls_are_left_out_and_the_oracle_is_not_fitted_on_training_items(quick):

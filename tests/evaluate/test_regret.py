@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idp.errors import TaskError
-from idp.evaluate.regret import Choices, Outcomes, regrets
+from idp.evaluate.regret import Choices, Measured, Outcomes, regrets
 from idp.select.base import Cost
 
 COST = Cost(forwards=0.0, parameters=3, labels=True, answers=False)
@@ -69,3 +69,25 @@ def test_static_has_to_be_there_and_all_items_chosen_for():
     short = Choices("short", {"easy": np.array([0]), "text": np.array([0, 0])}, COST, 0.0, 0.0)
     with pytest.raises(TaskError, match="choices for 1 items of easy, which has 3"):
         regrets(OUTCOMES, [STATIC, short])
+
+
+def _measured(easy, text):
+    losses = {"easy": np.array(easy), "text": np.array(text)}
+    return Measured("mix", losses, {"easy": np.array([1.0, 0.5, 1.0])}, COST, 0.001, 0.002)
+
+
+def test_what_is_no_choice_is_judged_by_what_came_of_it_and_may_beat_the_bound():
+    _, mixed = regrets(OUTCOMES, [STATIC, _measured([0.0, 0.1, 0.2], [0.3, 0.3])])
+    bound = ((0.1 + 0.2 + 0.4) / 3 + 0.4) / 2
+    assert mixed.loss == pytest.approx(0.2) and mixed.mean == pytest.approx(2.5 / 3)
+    assert mixed.regret.value == pytest.approx(0.2 - bound) and mixed.regret.value < 0
+    assert mixed.covered.value > 1
+    assert mixed.gain.difference.value == pytest.approx(2.5 / 3 - 1 / 3)
+    assert mixed.agreement is None and mixed.histogram == {}
+    said = json.loads(json.dumps(mixed.to_dict(), allow_nan=False))
+    assert said["agreement"] is None and said["choices"] == {}
+
+
+def test_a_measurement_of_other_items_is_refused():
+    with pytest.raises(TaskError, match="losses of 2 items of easy, which has 3"):
+        regrets(OUTCOMES, [STATIC, _measured([0.0, 0.1], [0.3, 0.3])])

@@ -69,7 +69,7 @@ def compare_command(
 ) -> None:
     """Compare ways of choosing on the items of tasks: how far from the best choice, and at what cost.
 
-    Every prompt is run on every item once; what a selector would have chosen is then looked up.
+    Every prompt is run on every item once; what a selector would have chosen is then looked up. Mixtures are run too.
     """
     hush(debug)
     from idp.model.aliases import resolve
@@ -132,8 +132,8 @@ def _print(found: Comparison, choices: bool) -> None:
         console.print(table, "")
     if choices:
         console.print(Text("What was chosen, percent of a task's items", style="bold"))
-        chosen = [[_most(row.histogram[task]) for task in found.items] for row in found.rows]
-        rows = [[name, *cells] for name, cells in zip(names, chosen, strict=True)]
+        kept = [(name, row) for name, row in zip(names, found.rows, strict=True) if row.histogram]
+        rows = [[name, *(_most(row.histogram[task]) for task in found.items)] for name, row in kept]
         for table in column_groups(["selector", *found.items], rows, console, gap=2):
             console.print(table, "")
     for line in LEGEND:
@@ -144,7 +144,8 @@ LEGEND = (
     "mean: judged metric over accuracy-type tasks; + points: less that of static, p of no difference.",
     "loss: probability of being wrong, mean over all tasks; regret: loss less that of the best arm of each item.",
     "covered: share of the distance from static to that best; best: items for which no arm had a lower loss.",
-    "passes: of the model to choose for one input; ms: to choose for one of many inputs, alone: for one by itself.",
+    "passes: of the model to choose for one input, and of an ensemble all but the first.",
+    "ms: to choose for one of many inputs, alone: for one by itself; mixtures choose none of the arms.",
 )
 
 
@@ -167,7 +168,7 @@ def _cells(row: Regret) -> list[str]:
         f"{row.loss:.4f}",
         f"{row.regret.value:.4f}",
         _share(row.covered),
-        f"{100 * row.agreement:.0f} %",
+        "-" if row.agreement is None else f"{100 * row.agreement:.0f} %",
         f"{row.cost.forwards:.3g}",
         f"{1000 * row.seconds:.2f}",
         f"{1000 * row.alone:.2f}",

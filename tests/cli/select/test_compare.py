@@ -46,6 +46,21 @@ def test_tables_and_the_same_as_a_file(compare: Run) -> None:
     assert [row["selector"] for row in json.loads(printed.stdout)["rows"]] == ["static", "random"]
 
 
+def test_mixtures_are_rows_and_those_that_cannot_be_made_are_left_out(compare: Run) -> None:
+    mixtures = "mix:how=sum,mix:how=concat,of=random,mix:how=ensemble,of=random,k=2"
+    result = compare(*SOME, "--selectors", mixtures, "--json", "found.json")
+    assert result.exit_code == 0, result.output
+    assert "'mix:how=sum' is left out: prompts of words cannot be added up" in result.stderr
+    found = json.loads(Path("found.json").read_text())
+    rows = {row["selector"]: row for row in found["rows"]}
+    assert [*rows] == ["static", "mix:how=concat,of=random", "mix:how=ensemble,of=random,k=2"]
+    for row in list(rows.values())[1:]:
+        assert row["agreement"] is None and row["choices"] == {} and row["mean"] is not None
+    assert rows["mix:how=ensemble,of=random,k=2"]["forwards"] == 1
+    chosen = result.stdout[result.stdout.index("What was chosen") :]
+    assert "static" in chosen and "mix:" not in chosen
+
+
 def test_choices_can_be_left_out(compare: Run) -> None:
     result = compare(*SOME, "--selectors", "random", "--no-choices")
     assert result.exit_code == 0, result.output
@@ -57,6 +72,7 @@ def test_bad_input(compare: Run) -> None:
         ((*SOME, "--selectors", "ruoter"), "unknown selector 'ruoter'"),
         (("--tasks", "atlas_esay"), "unknown task 'atlas_esay'"),
         ((*SOME, "--selectors", "likelihood:score=pmi"), "has no score 'pmi'"),
+        ((*SOME, "--selectors", "mix:how=summ"), "no how 'summ'"),
     ]:
         result = compare(*arguments)
         assert result.exit_code != 0
