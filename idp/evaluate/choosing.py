@@ -58,7 +58,7 @@ SELECTORS = (
     "cascade",
     "mix:how=sum",
     "mix:how=concat",
-    "mix:how=ensemble,k=4",  # of all arms it would take longer than all other rows together
+    "mix:how=ensemble,k=4",  # of all arms it would be a pass for each
     "oracle",
 )
 """What is compared unless told otherwise."""
