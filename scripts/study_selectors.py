@@ -39,7 +39,7 @@ from idp.run.store import PrefixStore
 from idp.select.base import Cost
 from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
-from idp.select.linear import Linear, fit_costs, minimised
+from idp.select.linear import Linear, fit_costs, minimised, unit_losses
 from idp.select.probabilities import certainty
 from idp.select.states import shallow_states
 from idp.tune.atlas import atlas_data
@@ -71,7 +71,11 @@ Fit = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def expected(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
     """The linear map of the router, from zero."""
-    return fit_costs(Linear.zero(features, losses.shape[1]), features, unit(losses), L2).logits(others).argmax(dim=1)
+    return (
+        fit_costs(Linear.zero(features, losses.shape[1]), features, unit_losses(losses), L2)
+        .logits(others)
+        .argmax(dim=1)
+    )
 
 
 def ridge(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
@@ -86,7 +90,7 @@ def ridge(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
 def trunk(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
     """Losses of all arms from one hidden layer that they share."""
     start = Linear.zero(features, 1)
-    x, y = start.standard(features).float(), unit(losses).float()
+    x, y = start.standard(features).float(), unit_losses(losses).float()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = [torch.nn.Linear(x.shape[1], 64), torch.nn.ReLU(), torch.nn.Dropout(0.2)]
@@ -104,18 +108,12 @@ def trunk(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
     return chosen
 
 
-def unit(losses: Tensor) -> Tensor:
-    """Losses less each question's mean, in units of their spread."""
-    centred = losses - losses.mean(dim=1, keepdim=True)
-    return centred / centred.square().mean().sqrt()
-
-
 def distilled(study: Study, teacher: str, student: str) -> Tensor:
     """Choices by a map of cheap features that was taught what the router believes by dear ones, `(N,)`."""
     dear, cheap = study.features[teacher], study.features[student]
 
     def fold(inside: Tensor) -> Tensor:
-        known, losses = dear[~inside], unit(study.losses[~inside])
+        known, losses = dear[~inside], unit_losses(study.losses[~inside])
         beliefs = (3 * fit_costs(Linear.zero(known, losses.shape[1]), known, losses, L2).logits(known)).softmax(dim=1)
         start = Linear.zero(cheap[~inside], losses.shape[1])
         x = start.standard(cheap)

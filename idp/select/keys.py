@@ -14,7 +14,7 @@ from idp.errors import SelectorError
 from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
-from idp.select.linear import minimised
+from idp.select.linear import expected_loss, minimised
 
 __all__ = ["KeysSelector", "cosines"]
 
@@ -125,8 +125,7 @@ def _learned(keys: Tensor, queries: Tensor, losses: Tensor) -> Tensor:
     known = ~keys.isnan().any(dim=1)  # (m + 1,)
 
     def expected(candidates: Tensor) -> Tensor:
-        logits = cosines(queries, candidates) / _TEMPERATURE  # (N, known)
-        return (logits.softmax(dim=1) * losses[:, known]).sum(dim=1).mean()
+        return expected_loss(cosines(queries, candidates) / _TEMPERATURE, losses[:, known])  # of (N, known)
 
     found = keys.clone()
     found[known] = normalize(minimised(expected, keys[known])[0], dim=1)

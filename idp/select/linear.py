@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-__all__ = ["Linear", "fit_costs", "fit_labels", "minimised"]
+__all__ = ["Linear", "expected_loss", "fit_costs", "fit_labels", "minimised", "unit_losses"]
 
 _ITERATIONS = 200
 _LABEL_L2 = 1e-4
@@ -78,7 +78,23 @@ def fit_costs(start: Linear, features: Tensor, losses: Tensor, l2: float) -> Lin
         losses: `(N, m + 1)`.
         l2: weight of the squared distance from the start.
     """
-    return _minimised(start, features, lambda logits: (logits.softmax(dim=-1) * losses).sum(dim=-1).mean(), l2)
+    return _minimised(start, features, lambda logits: expected_loss(logits, losses), l2)
+
+
+def unit_losses(losses: Tensor) -> Tensor:
+    """Take from each row its mean, which no choice changes, and divide by the spread that is left; `(N, m + 1)`."""
+    centred = losses - losses.mean(dim=1, keepdim=True)
+    return centred / centred.square().mean().sqrt().clamp_min(torch.finfo(torch.float64).tiny ** 0.5)
+
+
+def expected_loss(logits: Tensor, losses: Tensor) -> Tensor:
+    """Mean loss of arms drawn from the softmax of logits `(N, m + 1)`, with losses `(N, m + 1)`.
+
+    Example:
+        >>> expected_loss(torch.zeros(1, 2), torch.tensor([[1.0, 3.0]]))
+        tensor(2.)
+    """
+    return (logits.softmax(dim=-1) * losses).sum(dim=-1).mean()
 
 
 def _minimised(start: Linear, features: Tensor, objective: Callable[[Tensor], Tensor], l2: float) -> Linear:

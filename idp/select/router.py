@@ -15,7 +15,7 @@ from idp.model.view import num_layers, shallow
 from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
-from idp.select.linear import Linear, fit_costs, fit_labels
+from idp.select.linear import Linear, fit_costs, fit_labels, unit_losses
 from idp.select.states import shallow_states
 
 __all__ = ["RouterSelector"]
@@ -123,7 +123,7 @@ class RouterSelector(Selector):
 
     def _fit(self, calibration: Calibration | None) -> None:
         assert calibration is not None  # noqa: S101  (fit has checked it)
-        losses = _unit_losses(calibration.require_losses(len(self.bank)))  # (N, m + 1)
+        losses = unit_losses(calibration.require_losses(len(self.bank)))  # (N, m + 1)
         self._decoder = None  # of another model, maybe
         features = self._features(calibration.inputs)  # (N, d)
         hints = calibration.hinted_arms(len(self.bank))
@@ -148,12 +148,6 @@ class RouterSelector(Selector):
         self._linear, self._decoder = linear, None
         self.features = {kept: name for name, kept in _KEPT.items()}[state.config["features"]]
         self.layer = state.config.get("layer", 0)
-
-
-def _unit_losses(losses: Tensor) -> Tensor:
-    """Take from each row its mean, which no choice changes, and divide by the spread that is left; `(N, m + 1)`."""
-    centred = losses - losses.mean(dim=1, keepdim=True)
-    return centred / centred.square().mean().sqrt().clamp_min(torch.finfo(torch.float64).tiny ** 0.5)
 
 
 def _start(features: Tensor, losses: Tensor, hints: Tensor | None) -> Linear:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from idp.select.linear import Linear, fit_costs, fit_labels
+from idp.select.linear import Linear, expected_loss, fit_costs, fit_labels, unit_losses
 
 
 def _clouds(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -57,3 +57,17 @@ def test_the_start_is_not_changed() -> None:
     start = Linear.zero(features, 3)
     fit_costs(start, features, torch.rand(30, 3, generator=torch.Generator().manual_seed(1)).double(), 1e-3)
     assert start.weight.eq(0).all() and not start.weight.requires_grad
+
+
+def test_unit_losses_keep_the_order_and_forget_scale_and_level() -> None:
+    losses = torch.tensor([[0.1, 0.5, 0.3], [0.9, 0.2, 0.2]], dtype=torch.float64)
+    unit = unit_losses(losses)
+    torch.testing.assert_close(unit, unit_losses(7 * losses + torch.tensor([[3.0], [-2.0]])))
+    assert float(unit.square().mean()) == pytest.approx(1.0)
+    assert torch.equal(unit.argsort(dim=1, stable=True), losses.argsort(dim=1, stable=True))
+    assert unit_losses(torch.full((2, 3), 0.5, dtype=torch.float64)).eq(0).all()
+
+
+def test_expected_loss_of_a_sure_choice_is_its_own() -> None:
+    losses = torch.tensor([[0.1, 0.5], [0.9, 0.2]], dtype=torch.float64)
+    assert float(expected_loss(100 * torch.eye(2, dtype=torch.float64), losses)) == pytest.approx(0.15)
