@@ -32,7 +32,7 @@ def shallow(lm: LanguageModel, layers: int, attention: str | None = None) -> nn.
     Args:
         lm: the model.
         layers: how many, 1 to `num_layers(lm)`.
-        attention: an attention function known to `transformers`; None keeps the model's.
+        attention: an attention function known to `transformers` for the last of these layers; None keeps the model's.
 
     Returns:
         A module that is called like the model's decoder.
@@ -47,14 +47,17 @@ def shallow(lm: LanguageModel, layers: int, attention: str | None = None) -> nn.
     if not 1 <= layers <= num_layers(lm):
         raise ModelError(f"{lm.name} has {num_layers(lm)} layers, so there is no view of its first {layers}.")
     config = copy.deepcopy(lm.model.config)
-    if attention is not None:
-        config._attn_implementation = attention  # reaches its sub-configs too
     view = _clone(lm.model.get_decoder(), config, lm.model.config)
     found = _layer_list(view, num_layers(lm))
     if found is None:
         raise ModelError(f"{lm.name} has no list of decoder layers that could be cut off.")
     parent, name = found
-    parent._modules[name] = nn.ModuleList(list(getattr(parent, name))[:layers])
+    kept = list(getattr(parent, name))[:layers]
+    if attention is not None:
+        other = copy.deepcopy(config)
+        other._attn_implementation = attention  # reaches its sub-configs too
+        kept[-1] = _clone(kept[-1], other, config)
+    parent._modules[name] = nn.ModuleList(kept)
     return view
 
 

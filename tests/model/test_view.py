@@ -27,6 +27,14 @@ def test_what_stands_behind_the_first_layer_is_the_norm(tiny_lm):
         torch.testing.assert_close(shallow(lm, 1)(input_ids=IDS).last_hidden_state, lm.model.model.norm(behind))
 
 
+def test_another_attention_is_that_of_the_last_layer_alone(tiny_lm):
+    lm = tiny_lm()
+    own = lm.model.config._attn_implementation
+    view = shallow(lm, 2, "eager")
+    assert [layer.self_attn.config._attn_implementation for layer in view.layers] == [own, "eager"] == ["sdpa", "eager"]
+    assert view.config._attn_implementation == lm.model.config._attn_implementation == own
+
+
 def test_the_model_stays_as_it_is(tiny_lm):
     lm = tiny_lm()
     before = lm.model(IDS).logits

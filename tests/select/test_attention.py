@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idp.bank import Prompt, PromptBank
+from idp.bank.state import SelectorState
 from idp.errors import SelectorError
 from idp.model.loaded import LanguageModel
 from idp.select import AttentionSelector, Calibration
-from idp.select.attention import _prompt_keys, attention_scores
-from idp.select.layer0 import LayerZero
 
 ROTARY = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "gpt_neox"]
 LEARNED = ["opt", "gpt2"]
 LENGTHS = (3, 5, 4)
+SCORES: list[Any] = ["joint_mean", "joint_mass", "separate_mean", "logit_mean"]
 INPUTS = [[5, 6, 7, 8, 9, 10], [300], [40, 41, 42]]
 
 
@@ -29,179 +29,156 @@ def _soft(length: int, seed: int) -> Tensor:
     return torch.randn(length, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def _bank(order: Sequence[int] = (0, 1, 2)) -> PromptBank:
-    return PromptBank([Prompt(f"p{i}", embedding=_soft(LENGTHS[i], i)) for i in order])
+@pytest.fixture(scope="module")
+def expected(attended: Any) -> Any:
+    """The mean attention to each prompt from the full model's pass, `(m,)`; one pass for each place of the input."""
 
+    def read(lm: LanguageModel, bank: PromptBank, ids: list[int], first: int = 0, layer: int = 0) -> Tensor:
+        lengths = [len(lm.embed_prompt(prompt)) for prompt in bank]
+        right_aligned = lm.name.removeprefix("tiny-") not in LEARNED
+        means = []
+        for i, n in enumerate(lengths):
+            start = max(lengths) if right_aligned else n
+            to_all = attended(lm, bank, ids, start, right_aligned, layer)  # (H, T, N + T)
+            begin = sum(lengths[:i])
+            means.append(to_all[:, first:, begin : begin + n].mean())
+        return torch.stack(means)
 
-def _attended(lm: LanguageModel, bank: PromptBank, ids: list[int], start: int, right_aligned: bool) -> Tensor:
-    """Layer-0 attention `(H, T, N + T)` of the input in one eager pass over `[P_1; ..; P_m; X]`, all layers run."""
-    prompts = [lm.embed_prompt(prompt) for prompt in bank]
-    lengths = [len(prompt) for prompt in prompts]
-    embeddings = torch.cat([*prompts, lm.embed(torch.tensor(ids))])[None]  # (1, N + T, d)
-    owner = torch.tensor([i for i, n in enumerate(lengths) for _ in range(n)] + [-1] * len(ids))  # (N + T,)
-    offsets = [start - n if right_aligned else 0 for n in lengths]
-    positions = torch.cat([*(torch.arange(n) + o for n, o in zip(lengths, offsets, strict=True)),
-                           torch.arange(len(ids)) + start])  # fmt: skip
-    allowed = ((owner[:, None] == owner) | (owner[:, None] == -1)).tril()  # (N + T, N + T)
-    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
-    model = copy.deepcopy(lm.model)
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        output = model(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions[None],
-                       output_attentions=True, use_cache=False)  # fmt: skip
-    attention: Tensor = output.attentions[0][0, :, -len(ids) :]
-    return attention
-
-
-def _expected(lm: LanguageModel, bank: PromptBank, ids: list[int], right_aligned: bool, last: bool = False) -> Tensor:
-    """Read the mean attention of each prompt off the full model's pass, one pass for each place of the input."""
-    lengths = [len(lm.embed_prompt(prompt)) for prompt in bank]
-    means = []
-    for i, n in enumerate(lengths):
-        attended = _attended(lm, bank, ids, max(lengths) if right_aligned else n, right_aligned)  # (H, T, N + T)
-        begin = sum(lengths[:i])
-        means.append(attended[:, -1 if last else slice(None), ..., begin : begin + n].mean())
-    return torch.stack(means)
+    return read
 
 
 @pytest.mark.parametrize("queries", ["all", "last"])
 @pytest.mark.parametrize("architecture", ROTARY + LEARNED)
-def test_equals_the_full_model(tiny_lm: Any, architecture: str, queries: Any) -> None:
-    lm, bank = tiny_lm(architecture), _bank()
-    selector = AttentionSelector(queries=queries).fit(bank, lm)
-    scores = selector.raw_scores(INPUTS)  # one batch, padded
+def test_equals_the_full_model(tiny_lm: Any, soft_bank: Any, expected: Any, architecture: str, queries: Any) -> None:
+    lm, bank = tiny_lm(architecture), soft_bank()
+    scores = AttentionSelector(queries=queries).fit(bank, lm).raw_scores(INPUTS)  # one batch, padded
     for row, ids in zip(scores, INPUTS, strict=True):
-        expected = _expected(lm, bank, ids, architecture in ROTARY, last=queries == "last")
-        torch.testing.assert_close(row, expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(row, expected(lm, bank, ids, -1 if queries == "last" else 0), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("architecture", "passes"), [*((a, 1) for a in ROTARY), *((a, 3) for a in LEARNED)])
-def test_one_pass_or_one_a_length(tiny_lm: Any, architecture: str, passes: int) -> None:
-    lm = tiny_lm(architecture)
-    keys = _prompt_keys(LayerZero(lm), [lm.embed_prompt(prompt) for prompt in _bank()])
-    assert len(keys.starts) == passes
-    assert sorted(i for members in keys.starts.values() for i in members) == [0, 1, 2]
+@pytest.mark.parametrize(
+    ("architecture", "implementation", "layer"),
+    [
+        *((architecture, "eager", 1) for architecture in (*ROTARY, "gemma3", *LEARNED)),
+        *((architecture, "sdpa", 1) for architecture in ("llama", "gemma3", *LEARNED)),
+        *((architecture, "sdpa", 2) for architecture in ("llama", "opt")),
+    ],
+)
+def test_a_layer_above_equals_the_full_model(
+    tiny_lm: Any, soft_bank: Any, expected: Any, architecture: str, implementation: str, layer: int
+) -> None:
+    """Of the one pass in which prompts see themselves and the input sees all of them: methods 1.4."""
+    made = tiny_lm(architecture, **({"num_hidden_layers": layer + 1} if layer > 1 else {}))
+    lm, bank = LanguageModel(copy.deepcopy(made.model), made.tokenizer, made.name), soft_bank()
+    lm.model.set_attn_implementation(implementation)
+    selector = AttentionSelector(layer=layer).fit(bank, lm)
+    for row, ids in zip(selector.raw_scores(INPUTS), INPUTS, strict=True):
+        torch.testing.assert_close(row, expected(lm, bank, ids, layer=layer), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_the_question_alone_asks(tiny_lm: Any, soft_bank: Any, expected: Any, layer: int) -> None:
+    lm, bank = tiny_lm(), soft_bank()
+    selector = AttentionSelector(queries="question", layer=layer).fit(bank, lm)
+    texts = ("Question: Was it?\nAnswer: No.\n", "Question: Is it?\nAnswer:")
+    context, question = (lm.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
+    shown, plain = selector.raw_scores([[1, *context, *question], [1, *question]])
+    torch.testing.assert_close(shown, expected(lm, bank, [1, *context, *question], 1 + len(context), layer))
+    torch.testing.assert_close(plain, expected(lm, bank, [1, *question], 1, layer))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "opt"])
-def test_mass_and_mean_differ_by_the_length(tiny_lm: Any, architecture: str) -> None:
-    lm, bank = tiny_lm(architecture), _bank()
+def test_mass_and_mean_differ_by_the_length(tiny_lm: Any, soft_bank: Any, architecture: str) -> None:
+    lm, bank = tiny_lm(architecture), soft_bank()
     mean = AttentionSelector().fit(bank, lm).raw_scores(INPUTS)
     mass = AttentionSelector(score="joint_mass").fit(bank, lm).raw_scores(INPUTS)
     torch.testing.assert_close(mass, mean * torch.tensor(LENGTHS))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "opt"])
-def test_separate_mean_is_the_model_with_that_prompt_alone(tiny_lm: Any, architecture: str) -> None:
-    lm, bank = tiny_lm(architecture), _bank()
+def test_separate_mean_is_the_model_with_that_prompt_alone(tiny_lm: Any, soft_bank: Any, architecture: str) -> None:
+    lm, bank = tiny_lm(architecture), soft_bank()
     scores = AttentionSelector(score="separate_mean").fit(bank, lm).raw_scores(INPUTS)  # (3, m)
     for i, prompt in enumerate(bank):
         alone = AttentionSelector().fit(PromptBank([prompt]), lm).raw_scores(INPUTS)  # (3, 1)
         torch.testing.assert_close(scores[:, i], alone[:, 0], atol=1e-6, rtol=1e-5)
 
 
-def test_logit_mean(tiny_lm: Any) -> None:
-    lm, bank = tiny_lm(), _bank()
+def test_logit_mean(tiny_lm: Any, attended: Any, soft_bank: Any) -> None:
+    lm, bank = tiny_lm(), soft_bank()
     scores = AttentionSelector(score="logit_mean").fit(bank, lm).raw_scores([[5, 6]])
-    attended = _attended(lm, bank, [5, 6], max(LENGTHS), True)  # (H, 2, N + 2); logits up to a constant a row
-    logs = attended.log()
+    found = attended(lm, bank, [5, 6], max(LENGTHS), True)  # (H, 2, N + 2); logits up to a constant a row
+    logs = found.log()
     means = torch.stack([part.mean(dim=(0, 1, 2)) for part in torch.split(logs, [*LENGTHS, 2], dim=-1)[:3]])
     torch.testing.assert_close(scores[0] - scores[0].mean(), means - means.mean(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "opt"])
-def test_attention_sums_to_one(tiny_lm: Any, architecture: str) -> None:
-    """Methods 1.6, item 5: all prompts and the input share one softmax."""
-    lm = tiny_lm(architecture)
-    layer = LayerZero(lm)
-    keys = _prompt_keys(layer, [lm.embed_prompt(prompt) for prompt in _bank()])
-    start, _ = next(iter(keys.starts.items()))
-    seen = layer.project(lm.embed(torch.tensor([[5, 6, 7]])), torch.arange(start, start + 3)[None])
-    counted = torch.ones(1, 3, dtype=torch.bool)
-    # The input itself is scored as if it were a prompt that only its last token sees whole.
-    mass = attention_scores(seen, keys.keys, keys.lengths, counted, "joint_mass")  # (1, m)
-    attended = _attended(lm, _bank(), [5, 6, 7], start, architecture in ROTARY)  # (H, 3, N + 3)
-    to_input = attended[..., sum(LENGTHS) :].sum(dim=-1).mean()
-    assert float(mass.sum() + to_input) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_ratios_within_a_prompt_are_those_of_the_prompt_alone(tiny_lm: Any) -> None:
-    """Methods 1.6, item 5: the other prompts change the scale only. Each token is scored as a prompt of its own."""
-    lm = tiny_lm()
-    layer = LayerZero(lm)
-    keys = _prompt_keys(layer, [lm.embed_prompt(prompt) for prompt in _bank()])
-    seen = layer.project(lm.embed(torch.tensor([[5]])), torch.tensor([[5]]))
-    one = torch.ones(1, 1, dtype=torch.bool)
-    for head in range(4):
-        single = copy.copy(seen)
-        object.__setattr__(single, "query", seen.query[:, head : head + 1])
-        object.__setattr__(single, "key", seen.key[:, head : head + 1])
-        own = keys.keys[head : head + 1]
-        joint = attention_scores(single, own, [1] * 12, one)[0, :3]
-        alone = attention_scores(single, own[:, :3], [1] * 3, one)[0]
-        torch.testing.assert_close(joint / joint.sum(), alone / alone.sum(), atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("architecture", ["llama", "opt"])
-@pytest.mark.parametrize("score", ["joint_mean", "joint_mass", "separate_mean", "logit_mean"])
-def test_equal_prompts_score_equally_and_the_first_wins(tiny_lm: Any, architecture: str, score: Any) -> None:
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("score", SCORES)
+def test_equal_prompts_score_equally_and_the_first_wins(
+    tiny_lm: Any, architecture: str, layer: int, score: Any
+) -> None:
     """Methods 1.6, item 2."""
-    for length in (1, 3, 4, 20):
+    for length in (1, 4, 20):
         same = [Prompt(name, embedding=_soft(length, 0)) for name in "ab"]
         lm = tiny_lm(architecture)
-        for choice in AttentionSelector(score=score).fit(PromptBank(same), lm).select_batch(INPUTS):
+        for choice in AttentionSelector(score=score, layer=layer).fit(PromptBank(same), lm).select_batch(INPUTS):
             assert choice.index == 0
             assert choice.scores[0] == choice.scores[1] > choice.scores[2] == -torch.inf
 
 
+@pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "opt", "gpt2"])
-def test_reordering_permutes_the_scores(tiny_lm: Any, architecture: str) -> None:
+def test_reordering_permutes_the_scores(tiny_lm: Any, soft_bank: Any, architecture: str, layer: int) -> None:
     """Methods 1.6, item 6."""
     lm, order = tiny_lm(architecture), [2, 0, 1]
-    scores = AttentionSelector().fit(_bank(), lm).raw_scores(INPUTS)
-    turned = AttentionSelector().fit(_bank(order), lm).raw_scores(INPUTS)
+    scores = AttentionSelector(layer=layer).fit(soft_bank(), lm).raw_scores(INPUTS)
+    turned = AttentionSelector(layer=layer).fit(soft_bank(order), lm).raw_scores(INPUTS)
     torch.testing.assert_close(turned, scores[:, order], atol=1e-6, rtol=1e-5)
 
 
-def test_large_keys_along_the_mean_query_win(tiny_lm: Any) -> None:
-    """Methods 1.6, item 7."""
-    lm = tiny_lm()
-    layer = LayerZero(lm)
-    prompts = _prompt_keys(layer, [lm.embed_prompt(prompt) for prompt in _bank()])
-    ids = torch.tensor([[5, 6, 7]])
-    seen = layer.project(lm.embed(ids), torch.arange(5, 8)[None])
-    counted = torch.ones_like(ids, dtype=torch.bool)
-    for i, part in enumerate(torch.split(prompts.keys, list(LENGTHS), dim=1)):
-        keys = [1000 * seen.query.mean(dim=2)[0][:, None].expand_as(part) if j == i else other
-                for j, other in enumerate(torch.split(prompts.keys, list(LENGTHS), dim=1))]  # fmt: skip
-        assert attention_scores(seen, torch.cat(keys, dim=1), LENGTHS, counted).argmax() == i
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("architecture", ["llama", "opt"])
+def test_a_bank_of_one(tiny_lm: Any, soft_bank: Any, expected: Any, architecture: str, layer: int) -> None:
+    lm, bank = tiny_lm(architecture), soft_bank([1])
+    joint, separate = (AttentionSelector(score=rule, layer=layer).fit(bank, lm) for rule in SCORES[::2])
+    torch.testing.assert_close(joint.raw_scores(INPUTS), separate.raw_scores(INPUTS), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(joint.raw_scores([[5, 6]])[0], expected(lm, bank, [5, 6], layer=layer))
+    assert [choice.index for choice in joint.select_batch([*INPUTS, []])] == [0, 0, 0, -1]
 
 
 TOKENS = st.lists(st.lists(st.integers(3, 380), max_size=9), min_size=1, max_size=7)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(inputs=TOKENS, architecture=st.sampled_from(["llama", "opt"]))
-def test_alone_or_in_a_batch(inputs: list[list[int]], architecture: str, tiny_lm: Any) -> None:
-    selector = AttentionSelector().fit(_bank(), tiny_lm(architecture))
+@given(inputs=TOKENS, architecture=st.sampled_from(["llama", "opt"]), layer=st.sampled_from([0, 1]))
+def test_alone_or_in_a_batch(
+    inputs: list[list[int]], architecture: str, layer: int, tiny_lm: Any, soft_bank: Any
+) -> None:
+    selector = AttentionSelector(layer=layer).fit(soft_bank(), tiny_lm(architecture))
     batch = selector.raw_scores(inputs)
     alone = torch.cat([selector.raw_scores([ids]) for ids in inputs])
     torch.testing.assert_close(batch, alone, atol=1e-6, rtol=1e-5)
 
 
-def test_many_small_batches_change_nothing(tiny_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "layer"), [("_MAX_LOGITS", 0), ("_MAX_CACHED", 1)])
+def test_many_small_batches_change_nothing(
+    tiny_lm: Any, soft_bank: Any, monkeypatch: pytest.MonkeyPatch, limit: str, layer: int
+) -> None:
     inputs = [[5 + i, 6, 7][: 1 + i % 3] for i in range(20)]
-    selector = AttentionSelector().fit(_bank(), tiny_lm())
+    selector = AttentionSelector(layer=layer).fit(soft_bank(), tiny_lm())
     whole = selector.raw_scores(inputs)
-    monkeypatch.setattr("idp.select.attention._MAX_LOGITS", 200)
+    monkeypatch.setattr(f"idp.select.attention_keys.{limit}", 60)
+    assert len(list(selector._ready().batches(inputs))) > 3
     torch.testing.assert_close(selector.raw_scores(inputs), whole, atol=1e-6, rtol=1e-5)
 
 
-def test_empty_input_takes_no_prompt(tiny_lm: Any) -> None:
-    empty, other = AttentionSelector().fit(_bank(), tiny_lm()).select_batch([[], [5]])
+def test_empty_input_takes_no_prompt(tiny_lm: Any, soft_bank: Any) -> None:
+    empty, other = AttentionSelector().fit(soft_bank(), tiny_lm()).select_batch([[], [5]])
     assert (empty.index, empty.score) == (-1, 0.0)
     assert other.index >= 0
-    assert AttentionSelector().fit(_bank(), tiny_lm()).select_batch([]) == []
+    assert AttentionSelector().fit(soft_bank(), tiny_lm()).select_batch([]) == []
 
 
 def test_text_and_soft_prompts_together(tiny_lm: Any) -> None:
@@ -215,15 +192,15 @@ def test_text_and_soft_prompts_together(tiny_lm: Any) -> None:
     ).select_batch(INPUTS)
 
 
-@pytest.mark.parametrize("score", ["joint_mean", "joint_mass", "separate_mean", "logit_mean"])
-def test_calibration_centres_and_scales(tiny_lm: Any, score: Any) -> None:
+@pytest.mark.parametrize("score", SCORES)
+def test_calibration_centres_and_scales(tiny_lm: Any, soft_bank: Any, score: Any) -> None:
     inputs = [[i, i + 1, 7] for i in range(10, 50)]
     centred, scaled = (
         AttentionSelector(score=score, calibrate="center"),
         AttentionSelector(score=score, calibrate="zscore"),
     )
     for selector, spread in ((centred, None), (scaled, 1.0)):
-        selector.fit(_bank(), tiny_lm(), Calibration([*inputs, []]))
+        selector.fit(soft_bank(), tiny_lm(), Calibration([*inputs, []]))
         scores = torch.tensor([choice.scores[:3] for choice in selector.select_batch(inputs)])
         torch.testing.assert_close(scores.mean(dim=0), torch.zeros(3), atol=1e-4, rtol=0)
         if spread is not None:
@@ -247,29 +224,95 @@ def test_calibration_stops_one_prompt_from_taking_all(tiny_lm: Any, monkeypatch:
         assert [choice.index for choice in choices] == [1 - ids[0] % 2 for ids in inputs]
 
 
-def test_calibration_is_needed(tiny_lm: Any) -> None:
+def test_calibration_is_needed(tiny_lm: Any, soft_bank: Any) -> None:
     assert AttentionSelector().needs == "nothing"
     selector = AttentionSelector(calibrate="zscore")
     assert selector.needs == "inputs"
     with pytest.raises(SelectorError, match="got no calibration"):
-        selector.fit(_bank(), tiny_lm())
+        selector.fit(soft_bank(), tiny_lm())
     with pytest.raises(SelectorError, match="every calibration input is empty"):
-        selector.fit(_bank(), tiny_lm(), Calibration([[]]))
+        selector.fit(soft_bank(), tiny_lm(), Calibration([[]]))
 
 
-def test_a_constant_score_does_not_divide_by_zero(tiny_lm: Any) -> None:
-    selector = AttentionSelector(calibrate="zscore").fit(_bank(), tiny_lm(), Calibration([[5, 6]] * 3))
-    assert all(abs(score) < 1e-3 for score in selector.select([5, 6]).scores[:3])
+def test_fitted_needs_losses_and_lets_no_prompt_win(tiny_lm: Any, soft_bank: Any) -> None:
+    bank, selector = soft_bank(), AttentionSelector(calibrate="fitted")
+    assert (AttentionSelector().needs, selector.needs) == ("nothing", "losses")
+    with pytest.raises(SelectorError, match="measure them first"):
+        selector.fit(bank, tiny_lm(), Calibration(INPUTS))
+    with pytest.raises(SelectorError, match="3 columns, but a bank of 3 needs 4"):
+        selector.fit(bank, tiny_lm(), Calibration(INPUTS, torch.zeros(3, 3)))
+    for best in (1, 3):
+        losses = torch.ones(4, 4).index_fill(1, torch.tensor([best]), 0.0)
+        choices = selector.fit(bank, tiny_lm(), Calibration([*INPUTS, []], losses)).select_batch([*INPUTS, []])
+        assert [choice.index for choice in choices] == [best if best < 3 else -1] * 3 + [-1]
+        assert all(choice.scores[3] == 0.0 for choice in choices)
+    assert selector.cost.labels and selector.cost.parameters == 6
 
 
-@pytest.mark.parametrize("calibrate", ["none", "center", "zscore"])
-def test_state_round_trip(tiny_lm: Any, calibrate: Any) -> None:
-    lm, bank = tiny_lm(), _bank()
-    fitted = AttentionSelector(score="joint_mass", queries="last", calibrate=calibrate)
-    fitted.fit(bank, lm, Calibration(INPUTS))
+@pytest.mark.parametrize(
+    ("calibrate", "queries", "layer"),
+    [("none", "last", 0), ("center", "all", 1), ("zscore", "question", 0), ("fitted", "question", 1)],
+)
+def test_state_round_trip(tiny_lm: Any, soft_bank: Any, calibrate: Any, queries: Any, layer: int) -> None:
+    lm, bank = tiny_lm(), soft_bank()
+    losses = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    fitted = AttentionSelector(score="joint_mass", queries=queries, calibrate=calibrate, layer=layer)
+    fitted.fit(bank, lm, Calibration(INPUTS, losses))
     loaded = AttentionSelector().load_state(fitted.state(), bank, lm)
-    assert (loaded.score, loaded.queries, loaded.calibrate) == ("joint_mass", "last", calibrate)
+    assert (loaded.score, loaded.queries, loaded.calibrate, loaded.layer) == ("joint_mass", queries, calibrate, layer)
     assert loaded.select_batch(INPUTS) == fitted.select_batch(INPUTS)
+    assert loaded.cost == fitted.cost
+    again = AttentionSelector(score="joint_mass", queries=queries, calibrate=calibrate, layer=layer)
+    assert again.fit(bank, lm, Calibration(INPUTS, losses)).select_batch(INPUTS) == fitted.select_batch(INPUTS)
+
+
+def test_a_state_from_before_layers(tiny_lm: Any, soft_bank: Any) -> None:
+    """The shipped banks hold such states."""
+    lm, bank = tiny_lm(), soft_bank()
+    fitted = AttentionSelector(calibrate="center").fit(bank, lm, Calibration(INPUTS))
+    state = fitted.state()
+    old = SelectorState({key: value for key, value in state.config.items() if key != "layer"}, state.tensors)
+    loaded = AttentionSelector(layer=1).load_state(old, bank, lm)
+    assert loaded.layer == 0
+    assert loaded.select_batch(INPUTS) == fitted.select_batch(INPUTS)
+
+
+@pytest.mark.parametrize("broken", [{"mean": torch.zeros(2)}, {"std": torch.ones(3, 1)}, {"mean": None}])
+def test_a_broken_state(tiny_lm: Any, soft_bank: Any, broken: dict[str, Any]) -> None:
+    lm, bank = tiny_lm(), soft_bank()
+    state = AttentionSelector(calibrate="center").fit(bank, lm, Calibration(INPUTS)).state()
+    tensors = {name: tensor for name, tensor in (state.tensors | broken).items() if tensor is not None}
+    with pytest.raises(SelectorError, match="not a state of selector 'attention'"):
+        AttentionSelector().load_state(SelectorState(state.config, tensors), bank, lm)
+
+
+@pytest.mark.parametrize(("architecture", "forwards"), [("llama", 1.0), ("opt", 3.0)])
+def test_layers_below_are_counted_in_every_pass(
+    tiny_lm: Any, soft_bank: Any, architecture: str, forwards: float
+) -> None:
+    lm = tiny_lm(architecture)
+    assert AttentionSelector().fit(soft_bank(), lm).forwards == 0.0
+    assert AttentionSelector(layer=1).fit(soft_bank(), lm).forwards == forwards
+
+
+@pytest.mark.parametrize("layer", [-1, 0.5, "1", True])
+def test_a_layer_that_is_no_number(layer: Any) -> None:
+    with pytest.raises(SelectorError, match="count the layers from 0"):
+        AttentionSelector(layer=layer)
+
+
+def test_a_layer_that_the_model_lacks(tiny_lm: Any, soft_bank: Any) -> None:
+    with pytest.raises(SelectorError, match="tiny-llama has 2 layers.* no layer 2 to look at: choose 0 to 1"):
+        AttentionSelector(layer=2).fit(soft_bank(), tiny_lm())
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_broken_weights(broken_lm: Any, soft_bank: Any, layer: int) -> None:
+    lm = broken_lm(f"model.layers.{layer}.self_attn.q_proj.weight")
+    with pytest.raises(SelectorError, match="NaN"):
+        AttentionSelector(layer=layer).fit(soft_bank(), lm).select([5, 6])
+    with pytest.raises(SelectorError, match="attention scores of broken are NaN"):
+        AttentionSelector(layer=layer, calibrate="center").fit(soft_bank(), lm, Calibration(INPUTS))
 
 
 @pytest.mark.parametrize("option", ["score", "queries", "calibrate"])
