@@ -41,7 +41,9 @@ from idp.select.calibration import Calibration
 from idp.select.features import mean_embeddings
 from idp.select.linear import Linear, fit_costs, minimised, unit_losses
 from idp.select.probabilities import certainty
+from idp.select.sentences import SentenceEncoder, texts_of
 from idp.select.states import shallow_states
+from idp.select.training import Lesson, Training
 from idp.tune.atlas import atlas_data
 from idp.tune.examples import Example
 from idp.tune.losses import kept_losses
@@ -85,6 +87,16 @@ def ridge(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
     penalty = len(x) * torch.eye(x.shape[1], dtype=x.dtype)
     weights: Tensor = torch.linalg.solve(x.T @ x + penalty, x.T @ (y - y.mean(dim=0)))
     return (start.standard(others) @ weights + y.mean(dim=0)).argmin(dim=1)
+
+
+def trained(training: Training) -> Fit:
+    """The router's own training, with a hidden layer or another objective."""
+
+    def fit(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
+        lesson = Lesson(features, unit_losses(losses), torch.arange(len(losses)) % FOLDS)
+        return training.run(lesson).map.logits(others).argmax(dim=1)
+
+    return fit
 
 
 def trunk(features: Tensor, losses: Tensor, others: Tensor) -> Tensor:
@@ -159,7 +171,9 @@ def uncertainty(lm: LanguageModel, bank: PromptBank, contexts: list[tuple[int, .
     return torch.cat(columns, dim=1)
 
 
-def features_of(lm: LanguageModel, bank: PromptBank, examples: list[Example]) -> dict[str, Tensor]:
+def features_of(
+    lm: LanguageModel, bank: PromptBank, examples: list[Example], sentences: str | None
+) -> dict[str, Tensor]:
     """Everything that choices are made from."""
     contexts = [example.context for example in examples]
     groups = [example.group for example in examples]
@@ -169,6 +183,8 @@ def features_of(lm: LanguageModel, bank: PromptBank, examples: list[Example]) ->
         "embedding": mean_embeddings(lm, contexts),
         "words": words(contexts, lm.vocab_size),
     }
+    if sentences:
+        found["sentence"] = SentenceEncoder.load(sentences).encode(texts_of(lm, contexts))
     for layer in range(1, num_layers(lm) + 1):
         found[f"state {layer}"] = shallow_states(lm, shallow(lm, layer), contexts)
     half = f"state {max(1, num_layers(lm) // 2)}"
@@ -188,6 +204,8 @@ def ways(study: Study, half: str) -> dict[str, Tensor]:
     for name in ("embedding", half):
         found[f"regression of losses, {name}"] = crossed(study, name, ridge)
         found[f"shared trunk, {name}"] = crossed(study, name, trunk)
+        found[f"hidden layer, {name}"] = crossed(study, name, trained(Training(hidden=32, l2=L2, abstain=False)))
+        found[f"ranking, {name}"] = crossed(study, name, trained(Training(objective="ranking", l2=L2, abstain=False)))
     for name in ("embedding", "words"):
         found[f"router on {half} distilled into {name}"] = distilled(study, half, name)
     found["least entropy of the first token"] = study.features["uncertainty"][:, 0::2].argmax(dim=1)
@@ -199,6 +217,7 @@ def main(
     model: Annotated[str, typer.Option(help="The compressed model, one that knows the embedded world.")] = "reference",
     bank: Annotated[str | None, typer.Option(help="Its bank, whose first prompt is the static one.")] = None,
     atlas: Annotated[int, typer.Option(help="Items a task, a quarter of which is held out.")] = 8000,
+    sentences: Annotated[str | None, typer.Option(help="A sentence-transformers model for one more feature.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of what is measured.")] = Path("runs/study-selectors"),
 ) -> None:
     """Measure, fit, and print a table."""
@@ -212,7 +231,7 @@ def main(
     losses = kept_losses(lm, list(prompts), examples, out / "losses")
     contexts, tasks = [example.context for example in examples], [example.group for example in examples]
     folds = Calibration(contexts).folds(FOLDS, 0)
-    study = Study(losses, features_of(lm, prompts, examples), folds)
+    study = Study(losses, features_of(lm, prompts, examples, sentences), folds)
     chosen = ways(study, f"state {max(1, num_layers(lm) // 2)}")
     groups = np.array(tasks)
     tables = {str(task): losses.numpy()[groups == task] for task in dict.fromkeys(tasks)}

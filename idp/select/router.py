@@ -1,65 +1,75 @@
-"""The default selector: a linear map from features of the input, trained on what each prompt costs."""
+"""The default selector: a map from features of the input, trained on what each prompt costs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from idp.bank.state import SelectorState
-from idp.errors import ModelError, SelectorError
-from idp.model.view import num_layers, shallow
+from idp.errors import SelectorError
 from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
-from idp.select.features import mean_embeddings
-from idp.select.linear import Linear, fit_costs, fit_labels, unit_losses
-from idp.select.states import shallow_states
+from idp.select.knowledge import Knowledge, check_features
+from idp.select.linear import OBJECTIVES, Linear, unit_losses
+from idp.select.sentences import SENTENCE_MODEL, SentenceEncoder
+from idp.select.training import ALWAYS, Lesson, Training, with_margin
+from idp.select.typical import Typical
 
 __all__ = ["RouterSelector"]
 
 _LOG = logging.getLogger(__name__)
 
-_L2_GRID = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
 _FOLDS = 5
-_MIN_TO_HOLD_OUT = 20
-_KEPT = {"embedding": "mean_embedding", "state": "state"}
-"""What features are called in a state."""
+_TYPICAL = "typical."
+_OLD_NAMES = {"mean_embedding": "embedding"}
+"""What features were called in states that are still about."""
 
 
 class RouterSelector(Selector):
-    """Choose the arm with the largest `W e(x) + b`, where `e(x)` is the mean input embedding, or a hidden state.
+    """Choose the arm with the largest logit of `W z(x) + b`, `z(x)` being standardised features of the input.
 
     `W` and `b` minimise the expected loss of a choice drawn from the router over the calibration inputs,
 
-        mean_x sum_i softmax(W e(x) + b)_i L[x, i] + l2 |W - W0|^2 ,
+        mean_x sum_i softmax(W z(x) + b)_i L[x, i] + l2 |W - W0|^2 ,
 
     with the measured loss `L[x, i]` of input `x` under arm `i`, "no prompt" being the last arm. So a mistake counts
-    by what it costs, and inputs for which every prompt does equally well count nothing. Features are standardised;
-    losses are divided by their spread between arms, so that `l2` means the same for every model and task. `l2` is
-    the strongest whose choices do as well as any on a held-out fifth of the different inputs, up to one standard error;
-    the map is then fitted on all.
+    by what it costs, and inputs for which every prompt does equally well count nothing. Losses are divided by their
+    spread between arms, so that `l2` means the same for every model and task. `l2` is the strongest whose choices do as
+    well as any on a held-out fifth of the different inputs, up to one standard error; the map is then fitted on all.
 
-    `W0`, from which the descent also starts, is zero, or where the calibration hints at the prompt that was tuned for
-    each input, a logistic regression on these hints. Single losses are noisy: from zero, with 22 arms and 12,700
-    questions, the map hardly left the static prompt, though a prompt chosen by its part costs less.
+    `W0`, from which the descent also starts, is what a teacher believes, or where there is none a logistic regression
+    on the calibration's hints at the prompt that was tuned for each input, or zero. The teacher is a router of its own
+    on features that are dear to compute, by default the hidden state of the last token half-way up the model, which
+    tells what is asked and not only in which words. It is run while fitting only.
 
-    With `features="state"` the input is run through the first layers without a prompt, and `e(x)` is the hidden state
-    of its last token, which tells what is asked and not only in which words. It costs these layers once more: behind a
-    prompt every state is another one.
+    Two things make it do no harm. "No prompt" is given a margin more if choices are better so on the held-out fifth,
+    up to choosing nothing else, which is said in the log. And an input that is stranger than all that were seen (code,
+    another language) gets no prompt.
 
     Scores: the softmax, `m + 1` probabilities.
 
     Args:
-        seed: which fifth is held out.
+        seed: which fifth is held out, and where a hidden layer begins.
         l2: weight of the penalty; None chooses it.
-        features: `embedding` or `state`.
-        layer: behind how many layers the state is taken; 0 is half of them.
+        features: `embedding` (the mean input embedding, free), `state` (a hidden state half-way up; `state3`: behind
+            layer 3; costs these layers), `sentence` (of a sentence-transformers model), or several joined by `+`.
+        teacher: features of the teacher, `none` for none; `auto` is `state` for a router on `embedding` alone where
+            the model's layers can be run by themselves, and none for any other.
+        hidden: width of a hidden layer, 0 for none.
+        objective: `expected` (above), or `ranking`: the softmax is to rank the arms as their losses do.
+        price: what a token of a prompt costs, in units of the loss; a dear prompt must then be better by that much.
+        abstain: whether "no prompt" may be given a margin, and strange inputs get none.
+        model: the sentence-transformers model, a hub id or a folder.
 
     Raises:
-        SelectorError: `l2` is negative, unknown features, or on fitting a layer that the model does not have.
+        SelectorError: an option is out of range, unknown features, or on fitting a layer that the model does not have.
+        MissingExtraError: `sentence` without sentence-transformers.
+        ModelError: no such sentence model.
 
     Source: the expected loss of a stochastic policy, known from full-information counterfactual learning
     (arXiv 1502.02362); that it finds the domain without being told is this project's own finding.
@@ -73,108 +83,128 @@ class RouterSelector(Selector):
     name: ClassVar[str] = "router"
     probabilities: ClassVar[bool] = True
 
-    def __init__(self, *, seed: int = 0, l2: float | None = None, features: str = "embedding", layer: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        l2: float | None = None,
+        features: str = "embedding",
+        teacher: str = "auto",
+        hidden: int = 0,
+        objective: str = "expected",
+        price: float = 0.0,
+        abstain: bool = True,
+        model: str = SENTENCE_MODEL,
+    ) -> None:
         """Check and keep the options."""
-        check_option(self.name, "features", features, ("embedding", "state"))
-        if l2 is not None and not l2 >= 0:
-            raise SelectorError(f"l2 is a penalty of at least 0, not {l2}.")
-        self.seed = seed
-        self.l2 = l2
-        self.features, self.layer = features, layer
-        self._linear: Linear | None = None
-        self._decoder: nn.Module | None = None  # of the first layers, where their states are the features
+        check_features(features)
+        if teacher not in ("auto", "none"):
+            check_features(teacher)
+        check_option(self.name, "objective", objective, list(OBJECTIVES))
+        for option, value in (("l2", 0.0 if l2 is None else l2), ("hidden", hidden), ("price", price)):
+            if not value >= 0:
+                raise SelectorError(f"{option} of selector {self.name!r} is a number of at least 0, not {value}.")
+        self.features, self.teacher, self.price, self.abstain, self.model = features, teacher, price, abstain, model
+        self.seed, self._training = seed, Training(objective, hidden, l2, seed, abstain)
+        self._map: Linear | None = None
+        self._typical: Typical | None = None
+        self._knowledge: Knowledge | None = None
 
     @property
     def needs(self) -> Needs:
         """Losses: the router learns what each choice costs."""
         return "losses"
 
-    def select_batch(self, inputs: Sequence[Sequence[int]]) -> list[Selection]:
-        """Choose the most probable arm of each input."""
-        if self._linear is None:
-            raise SelectorError("selector 'router' was not fitted: call fit or load_state first.")
-        return pick(self._linear.logits(self._features(inputs)).softmax(dim=-1))
+    def require(self) -> None:
+        """Find out whether the sentence model is there, where one is used."""
+        if "sentence" in self.features + self.teacher:
+            SentenceEncoder.load(self.model)
 
     @property
     def forwards(self) -> float:
         """The share of the layers that is run for the features."""
-        return 0.0 if self.features == "embedding" else self._layers / num_layers(self.lm)
+        return self._known.forwards
+
+    def select_batch(self, inputs: Sequence[Sequence[int]]) -> list[Selection]:
+        """Choose the most probable arm of each input."""
+        if self._map is None:
+            raise SelectorError("selector 'router' was not fitted: call fit or load_state first.")
+        standard = self._map.standard(self._known.of(inputs))  # (N, f)
+        logits = self._map.of_standard(standard)  # (N, m + 1)
+        if self._typical is not None:
+            logits[:, -1] += ALWAYS * self._typical.strange(standard)
+        return pick(logits.softmax(dim=-1))
 
     @property
-    def _layers(self) -> int:
-        return self.layer or max(1, num_layers(self.lm) // 2)
-
-    def _features(self, inputs: Sequence[Sequence[int]]) -> Tensor:
-        """Features of inputs, `(N, d)`; NaN for an empty one."""
-        if self.features == "embedding":
-            return mean_embeddings(self.lm, inputs)
-        if self._decoder is None:
-            self._decoder = self._view()
-        found = torch.full((len(inputs), self.lm.hidden_size), torch.nan, dtype=torch.float64)
-        rows = [row for row, ids in enumerate(inputs) if len(ids)]
-        found[rows] = shallow_states(self.lm, self._decoder, [inputs[row] for row in rows])
-        return found
-
-    def _view(self) -> nn.Module:
-        try:
-            return shallow(self.lm, self._layers)
-        except ModelError as error:
-            raise SelectorError(f"selector 'router' cannot take states as features: {error}") from error
+    def _known(self) -> Knowledge:
+        if self._knowledge is None:
+            self._knowledge = Knowledge(self.features, self.lm, self.model)
+        return self._knowledge
 
     def _fit(self, calibration: Calibration | None) -> None:
         assert calibration is not None  # noqa: S101  (fit has checked it)
-        losses = unit_losses(calibration.require_losses(len(self.bank)))  # (N, m + 1)
-        self._decoder = None  # of another model, maybe
-        features = self._features(calibration.inputs)  # (N, d)
-        hints = calibration.hinted_arms(len(self.bank))
-        l2 = self.l2
-        if l2 is None:
-            l2 = _choose_l2(features, losses, hints, calibration.folds(_FOLDS, self.seed))
-        self._linear = fit_costs(_start(features, losses, hints), features, losses, l2)
-        _LOG.info("router fitted on %d inputs with l2 %g", len(losses), l2)
+        self._knowledge = None  # of another model, maybe
+        lesson = self._lesson(calibration)
+        trained = self._training.run(lesson)
+        if trained.margin:
+            _LOG.warning("%s", _abstains(trained.margin))
+        bias = with_margin(trained.map.bias[None], trained.margin)[0]  # (m + 1,)
+        self._map = replace(trained.map, bias=bias)
+        self._typical = Typical.of(self._map.standard(lesson.features), lesson.folds) if self.abstain else None
+        _LOG.info("router fitted on %d inputs with l2 %g", len(lesson.losses), trained.l2)
+
+    def _lesson(self, calibration: Calibration) -> Lesson:
+        losses = calibration.require_losses(len(self.bank)) + self._prices()  # (N, m + 1)
+        teacher = self._teacher()
+        return Lesson(
+            self._known.of(calibration.inputs),
+            unit_losses(losses),
+            calibration.folds(_FOLDS, self.seed),
+            calibration.hinted_arms(len(self.bank)),
+            None if teacher is None else teacher.of(calibration.inputs),
+        )
+
+    def _prices(self) -> Tensor:
+        """What the tokens of each arm cost, `(m + 1,)`."""
+        if not self.price:
+            return torch.zeros(len(self.bank) + 1, dtype=torch.float64)
+        lengths = [len(self.lm.embed_prompt(prompt)) for prompt in self.bank]
+        return self.price * torch.tensor([*lengths, 0], dtype=torch.float64)
+
+    def _teacher(self) -> Knowledge | None:
+        if self.teacher == "none" or (self.teacher == "auto" and self.features != "embedding"):
+            return None
+        if self.teacher != "auto":
+            return Knowledge(self.teacher, self.lm, self.model)
+        try:
+            return Knowledge("state", self.lm)
+        except SelectorError as error:
+            _LOG.info("the router has no teacher: %s", error)
+            return None
 
     def _state(self) -> SelectorState:
-        if self._linear is None:
+        if self._map is None:
             raise SelectorError("selector 'router' was not fitted, so it has no state to keep.")
-        features = {"features": _KEPT[self.features], "layer": self.layer}
-        return SelectorState({"seed": self.seed, **features}, vars(self._linear))
+        config: dict[str, Any] = {"seed": self.seed, "features": self.features}
+        if "sentence" in self.features:
+            config |= {"model": self.model, "sentences": self._known.fingerprint}
+        usual = {} if self._typical is None else vars(self._typical)
+        return SelectorState(config, {**self._map.tensors, **{_TYPICAL + key: value for key, value in usual.items()}})
 
     def _load(self, state: SelectorState) -> None:
-        linear = Linear(**state.tensors)
-        arms, width = len(self.bank) + 1, self.lm.hidden_size
-        shapes = [tuple(value.shape) for value in vars(linear).values()]
-        if shapes != [(arms, width), (arms,), (width,), (width,)]:
-            raise ValueError(f"tensors of shapes {shapes} for {arms} arms and width {width}")
-        self._linear, self._decoder = linear, None
-        self.features = {kept: name for name, kept in _KEPT.items()}[state.config["features"]]
-        self.layer = state.config.get("layer", 0)
+        written = state.config["features"]
+        self.features, self.model = _OLD_NAMES.get(written, written), state.config.get("model", self.model)
+        self._knowledge = None
+        if self._known.fingerprint != state.config.get("sentences"):
+            raise SelectorError(f"this state of 'router' was fitted with another sentence model than {self.model}.")
+        usual = {key.removeprefix(_TYPICAL): value for key, value in state.tensors.items() if key.startswith(_TYPICAL)}
+        found = Linear(**{key: value for key, value in state.tensors.items() if not key.startswith(_TYPICAL)})
+        found.check(len(self.bank) + 1, self._known.width)
+        self._map, self._typical = found, Typical(**usual) if usual else None
 
 
-def _start(features: Tensor, losses: Tensor, hints: Tensor | None) -> Linear:
-    """The map to start from and to be held to."""
-    arms = losses.shape[1]
-    return Linear.zero(features, arms) if hints is None else fit_labels(features, hints, arms)
-
-
-def _choose_l2(features: Tensor, losses: Tensor, hints: Tensor | None, folds: Tensor) -> float:
-    """Return the strongest penalty whose hard choices lose, on a held-out fifth, no more than the best one's.
-
-    Up to one standard error of the paired difference (Breiman et al. 1984, section 3.4.3): noise is no reason to leave
-    the start.
-    """
-    held_out = folds == 0  # (N,)
-    if len(losses) < _MIN_TO_HOLD_OUT or not 0 < int(held_out.sum()) < len(losses):
-        return _L2_GRID[-1]
-    inside, outside = features[~held_out], features[held_out]
-    start = _start(inside, losses[~held_out], None if hints is None else hints[~held_out])
-    fits = [fit_costs(start, inside, losses[~held_out], l2) for l2 in _L2_GRID]
-    costs = torch.stack([_choice_losses(fit, outside, losses[held_out]) for fit in fits])  # (grid, n)
-    excess = costs - costs[costs.mean(dim=1).argmin()]  # (grid, n)
-    error = excess.std(dim=1, correction=0) / excess.shape[1] ** 0.5  # (grid,)
-    _LOG.debug("held-out loss by l2: %s", dict(zip(_L2_GRID, costs.mean(dim=1).tolist(), strict=True)))
-    return max(l2 for l2, good in zip(_L2_GRID, excess.mean(dim=1) <= error, strict=True) if good)
-
-
-def _choice_losses(linear: Linear, features: Tensor, losses: Tensor) -> Tensor:
-    choices = linear.logits(features).argmax(dim=1, keepdim=True)  # (N, 1)
-    return losses.gather(1, choices)[:, 0]  # (N,)
+def _abstains(margin: float) -> str:
+    """What is said where "no prompt" had to be given more."""
+    if margin >= ALWAYS:
+        return "no prompt of this bank helps on held-out inputs: the router abstains and always chooses none."
+    return f'"no prompt" is chosen where the best prompt leads by less than {margin:.2f}: there prompts do harm.'

@@ -20,7 +20,7 @@ from idp.run.store import PrefixStore
 from idp.select.calibration import Calibration
 from idp.tune.built import Built
 from idp.tune.config import BuildConfig
-from idp.tune.examples import reading
+from idp.tune.examples import amid, reading
 from idp.tune.features import OF_THE_OBJECTIVE, Source, check_features
 from idp.tune.fitting import cross_fitted_losses, with_fitted_selectors
 from idp.tune.initial import initial
@@ -47,6 +47,7 @@ __all__ = ["STATIC_STAGE", "build"]
 STATIC_STAGE = "static prompts"
 
 _TEXTS = 200  # texts from their beginning share one context and are costly, so only some of them fit selectors
+_AMID_TOKENS, _AMID_FEWEST = 128, 16  # of a row from the midst of such a text, at most and at least
 
 
 def start_name(spec: str) -> str:
@@ -326,26 +327,31 @@ class _Builder:
 
     def calibration(self, prompts: Sequence[Prompt], parts: Parts | None, statics: int) -> Calibration:
         """The losses of held-out examples under every prompt, and the prompt of each example's part."""
-        places = self.judged()
+        places, texts = self.judged()
         examples = [self.data.held_out[place] for place in places]
+        own = [UNTUNED if parts is None else parts.held_out[place] for place in places]
+        rows = [amid(self.data.held_out[place], _AMID_TOKENS) for place in texts]
+        examples, own = [*examples, *rows], [*own, *[UNTUNED] * len(rows)]
         self.observer.stage("losses under every prompt", len(examples) * (len(prompts) + 1))
         losses = kept_losses(self.lm, prompts, examples, self.folder, self.observer.advance)
-        hints = None
-        if parts is not None:
-            own = [parts.held_out[place] for place in places]
-            hints = [0 if part == UNTUNED else statics + part for part in own]
+        hints = None if parts is None else [0 if part == UNTUNED else statics + part for part in own]
         return Calibration(
             [reading(self.lm, example) for example in examples], losses, [example.group for example in examples], hints
         )
 
-    def judged(self) -> list[int]:
-        """Places of the held-out examples that selectors are fitted on: of texts from their beginning only some."""
+    def judged(self) -> tuple[list[int], list[int]]:
+        """Places of the held-out examples that selectors are fitted on, and of the texts among them to cut into.
+
+        Of a text from its beginning nothing is known to choose by, so the same ones are read from their midst too:
+        else a selector that saw only questions would choose as for a question when it meets running text.
+        """
         texts = [
             place
             for place, example in enumerate(self.data.held_out)
             if example.is_text and len(reading(self.lm, example)) == 1
         ]
-        return sorted(set(range(len(self.data.held_out))) - set(texts[_TEXTS:]))
+        long = [place for place in texts[:_TEXTS] if len(self.data.held_out[place].right) >= _AMID_FEWEST]
+        return sorted(set(range(len(self.data.held_out))) - set(texts[_TEXTS:])), long
 
     def fitted(
         self,

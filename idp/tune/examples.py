@@ -13,7 +13,7 @@ from idp.run.packing import Request
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
-__all__ = ["Example", "as_text", "encode", "fitting", "reading"]
+__all__ = ["Example", "amid", "as_text", "encode", "fitting", "reading"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,6 +91,17 @@ def reading(lm: LanguageModel, example: Example) -> tuple[int, ...]:
     if not example.is_text or example.context == (prefix,):
         return example.context
     return example.key[: (len(example.key) + 1) // 2]
+
+
+def amid(example: Example, tokens: int) -> Example:
+    """Return a row from the midst of a running text that begins at its beginning: it is read without its start.
+
+    Example:
+        >>> amid(Example((1,), ((7, 8, 9, 4, 5),), 0, "text"), tokens=4)
+        Example(context=(7,), continuations=((8, 9, 4),), answer=0, group='text')
+    """
+    first, *rest = example.right[:tokens]
+    return replace(example, context=(first,), continuations=(tuple(rest),))
 
 
 def as_text(example: Example) -> Example:

@@ -30,6 +30,12 @@ def test_models_of_features_find_the_arm(study, way):
     assert (chosen == side).double().mean() > 0.9
 
 
+def test_the_routers_own_training_finds_the_arm(study):
+    module, made, side = study
+    fit = module.trained(module.Training(hidden=4, objective="ranking", l2=1e-3))
+    assert (module.crossed(made, "cheap", fit) == side).double().mean() > 0.9
+
+
 def test_what_a_router_knows_can_be_taught(study):
     module, made, side = study
     assert (module.distilled(made, "dear", "cheap") == side).double().mean() > 0.9
