@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from idp.errors import BankError, suggest
 __all__ = ["PromptBank"]
 
 _LOG = logging.getLogger(__name__)
+
+_MOST_SHOWN = 40
 
 
 class PromptBank:
@@ -60,10 +63,9 @@ class PromptBank:
         if not self.prompts:
             raise BankError("a bank needs at least one prompt.")
         if len(self._index) < len(self.prompts):
-            names = [prompt.name for prompt in self.prompts]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice, _ = Counter(prompt.name for prompt in self.prompts).most_common(1)[0]
             raise BankError(f"two prompts are called {twice!r}: names in a bank are unique.")
-        widths = {prompt.embedding.shape[1] for prompt in self.prompts if prompt.embedding is not None}
+        widths = {prompt.shape[1] for prompt in self.prompts if prompt.shape is not None}
         if len(widths) > 1:
             raise BankError(f"soft prompts of different widths {sorted(widths)} cannot share a bank.")
         if self.fingerprint is not None and widths - {self.fingerprint.hidden_size}:
@@ -101,7 +103,7 @@ class PromptBank:
             raise BankError(f"the bank has no prompt {name!r}. {suggest(name, self._index)}")
         return self._index[name]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The prompts' names, in order."""
         return tuple(self._index)
@@ -114,7 +116,9 @@ class PromptBank:
     def __repr__(self) -> str:
         """Name the prompts and the model."""
         model = "any model" if self.fingerprint is None else self.fingerprint.describe()
-        return f"PromptBank({', '.join(self.names)}; for {model})"
+        shown = self.names[:_MOST_SHOWN]
+        more = f" and {len(self) - len(shown)} more" if len(self) > len(shown) else ""
+        return f"PromptBank({', '.join(shown)}{more}; for {model})"
 
     def with_selector(self, name: str, state: SelectorState, fingerprint: Fingerprint | None = None) -> PromptBank:
         """Return a bank that also keeps a fitted selector.
@@ -171,6 +175,9 @@ class PromptBank:
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> PromptBank:
         """Read a bank that `save` wrote, text prompts from YAML, or a bank that comes with the package.
+
+        A bank of up to 64 MB is read and checked as a whole. Of a larger one the header is read, and what selectors
+        learned is checked against `bank.json`; each embedding is read, and checked against it, when it is asked for.
 
         Args:
             directory: the folder (or its `bank.json`), a YAML file or a folder of them as

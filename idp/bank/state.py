@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class SelectorState:
     Attributes:
         config: JSON values.
         tensors: name to tensor; kept detached, contiguous, on the CPU.
+        copy: whether to keep copies, so that a bank does not change with the selector it came from; not for tensors
+            that nobody else has, such as those that are mapped from a file.
 
     Example:
         >>> SelectorState(config={"index": 2}).config["index"]
@@ -37,11 +39,12 @@ class SelectorState:
 
     config: dict[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    copy: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
-        """Take own copies, so that a bank does not change with the selector it came from."""
+    def __post_init__(self, copy: bool) -> None:
+        """Take what is the state's own."""
         object.__setattr__(self, "config", dict(self.config))
-        own = {name: value.detach().cpu().clone().contiguous() for name, value in self.tensors.items()}
+        own = {name: _copied(value) if copy else value for name, value in self.tensors.items()}
         object.__setattr__(self, "tensors", own)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -84,3 +87,7 @@ class SelectorState:
             raise SelectorError(f"no selector's state at {path}: is the path right?") from error
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise SelectorError(f"{path} is not a selector's state: {error}.") from error
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone().contiguous()

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.bank.fingerprint import Fingerprint
-from idp.bank.prompt import Prompt
+from idp.bank.prompt import Prompt, Stored
 from idp.bank.state import SelectorState
+from idp.bank.tensor_file import Place, TensorFile, tensor_sha256
 from idp.bank.text import load_text_prompts
 from idp.errors import BankError
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
@@ -32,7 +32,9 @@ _YAML = {".yaml", ".yml"}
 _FORMAT = "idp-bank"
 _VERSION = 1
 _KEYS = {"format", "version", "fingerprint", "prompts", "selectors", "provenance", "tensors_sha256"}
-_PROMPT_KEYS = {"name", "kind", "text", "num_virtual_tokens", "provenance"}
+_PROMPT_KEYS = {"name", "kind", "text", "num_virtual_tokens", "digest", "provenance"}
+_READ_WHOLE = 64 * 2**20
+"""Bytes of tensors up to which a bank is read and checked as a whole when it is opened."""
 
 
 def save_bank(bank: PromptBank, directory: Path) -> Path:
@@ -55,7 +57,7 @@ def load_bank(path: Path) -> PromptBank:
         return PromptBank(load_text_prompts(path), provenance={"source": path.name})
     directory = path.parent if path.name == _JSON else path
     description = _read_json(directory / _JSON)
-    tensors = _read_tensors(directory / _TENSORS, description["tensors_sha256"])
+    tensors = _Tensors(directory / _TENSORS, description)
     try:
         return _bank(description, tensors)
     except BankError as error:
@@ -109,7 +111,12 @@ def _description(bank: PromptBank, checksum: str) -> dict[str, Any]:
         "fingerprint": None if bank.fingerprint is None else bank.fingerprint.to_dict(),
         "prompts": [_described_prompt(prompt) for prompt in bank],
         "selectors": {
-            name: {"config": state.config, "tensors": sorted(state.tensors)} for name, state in bank.selectors.items()
+            name: {
+                "config": state.config,
+                "tensors": sorted(state.tensors),
+                "sha256": {key: tensor_sha256(value) for key, value in state.tensors.items()},
+            }
+            for name, state in bank.selectors.items()
         },
         "provenance": dict(bank.provenance),
         "tensors_sha256": checksum,
@@ -118,9 +125,9 @@ def _description(bank: PromptBank, checksum: str) -> dict[str, Any]:
 
 def _described_prompt(prompt: Prompt) -> dict[str, Any]:
     described: dict[str, Any] = {"name": prompt.name, "kind": prompt.kind, "provenance": dict(prompt.provenance)}
-    if prompt.embedding is None:
+    if prompt.shape is None:
         return described | {"text": prompt.text}
-    return described | {"num_virtual_tokens": prompt.embedding.shape[0]}
+    return described | {"num_virtual_tokens": prompt.shape[0], "digest": prompt.digest}
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -139,20 +146,49 @@ def _read_json(file: Path) -> dict[str, Any]:
     return description
 
 
-def _read_tensors(file: Path, checksum: str) -> dict[str, Tensor]:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise BankError(f"{file} cannot be read: {error.strerror}. The bank is incomplete.") from error
-    if hashlib.sha256(data).hexdigest() != checksum:
-        raise BankError(f"{file} is damaged or belongs to another bank: its checksum is not the one in {_JSON}.")
-    try:
-        return dict(load(data))
-    except SafetensorError as error:
-        raise BankError(f"{file} is not a safetensors file: {error}.") from error
+class _Tensors:
+    """The tensors of a bank on disk: read and checked as a whole, or where that is much, as they are needed.
+
+    What `bank.json` has no checksums of, as in banks of before they were written, is always checked as a whole.
+    """
+
+    def __init__(self, path: Path, description: Mapping[str, Any]) -> None:
+        self._file = TensorFile(path)
+        self._whole = self._file.nbytes <= _READ_WHOLE
+        if (self._whole or not _vouched(description)) and self._file.sha256() != description["tensors_sha256"]:
+            raise BankError(f"{path} is damaged or belongs to another bank: its checksum is not the one in {_JSON}.")
+        self._places = self._file.places()
+
+    def embedding(self, name: str, digest: str | None) -> Tensor | Stored:
+        stored = Stored(self._file, self._place(_prompt_key(name)), digest)
+        return stored.read(name) if self._whole else stored
+
+    def learned(self, key: str, sha256: str | None) -> Tensor:
+        place = self._place(key)
+        if self._whole:
+            return self._file.read(place)
+        if sha256 is not None and self._file.sha256(place) != sha256:
+            raise BankError(f"tensor {key!r} in {_TENSORS} is damaged or belongs to another bank.")
+        return self._file.map(place)
+
+    def _place(self, key: str) -> Place:
+        if key not in self._places:
+            raise BankError(f"tensor {key!r} is missing from {_TENSORS}.")
+        return self._places[key]
 
 
-def _bank(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PromptBank:
+def _vouched(description: Mapping[str, Any]) -> bool:
+    """Whether there is a checksum of every single tensor; a description that is broken is found out later."""
+    try:
+        prompts, selectors = description["prompts"], description["selectors"].values()
+        return all("digest" in entry or entry["kind"] == "text" for entry in prompts) and all(
+            set(entry["tensors"]) == set(entry.get("sha256", ())) for entry in selectors
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _bank(description: Mapping[str, Any], tensors: _Tensors) -> PromptBank:
     fingerprint = description["fingerprint"]
     return PromptBank(
         [_prompt(entry, tensors) for entry in description["prompts"]],
@@ -162,24 +198,20 @@ def _bank(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Prom
     )
 
 
-def _prompt(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Prompt:
+def _prompt(entry: Mapping[str, Any], tensors: _Tensors) -> Prompt:
     if unknown := set(entry) - _PROMPT_KEYS:
         raise BankError(f"unknown keys {sorted(unknown)} in prompt {entry.get('name')!r}.")
     name = entry["name"]
     if entry["kind"] == "text":
         return Prompt(name, text=entry["text"], provenance=entry["provenance"])
-    embedding = _tensor(tensors, _prompt_key(name))  # (n, d)
-    if embedding.shape[0] != entry["num_virtual_tokens"]:
-        raise BankError(f"prompt {name!r} has {embedding.shape[0]} tokens, not {entry['num_virtual_tokens']}.")
-    return Prompt(name, embedding=embedding, provenance=entry["provenance"])
+    embedding = tensors.embedding(name, entry.get("digest"))  # (n, d)
+    prompt = Prompt(name, embedding=embedding, provenance=entry["provenance"])
+    if prompt.shape is None or prompt.shape[0] != entry["num_virtual_tokens"]:
+        raise BankError(f"prompt {name!r} has shape {prompt.shape}, not {entry['num_virtual_tokens']} tokens.")
+    return prompt
 
 
-def _state(name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> SelectorState:
-    named = {key: _tensor(tensors, _selector_key(name, key)) for key in entry["tensors"]}
-    return SelectorState(config=entry["config"], tensors=named)
-
-
-def _tensor(tensors: Mapping[str, Tensor], key: str) -> Tensor:
-    if key not in tensors:
-        raise BankError(f"tensor {key!r} is missing from {_TENSORS}.")
-    return tensors[key]
+def _state(name: str, entry: Mapping[str, Any], tensors: _Tensors) -> SelectorState:
+    sums = entry.get("sha256", {})
+    named = {key: tensors.learned(_selector_key(name, key), sums.get(key)) for key in entry["tensors"]}
+    return SelectorState(entry["config"], named, copy=False)

@@ -93,7 +93,7 @@ def prompts(folder: str | None) -> list[Row]:
         {
             "name": prompt.name,
             "kind": prompt.provenance.get("kind", prompt.kind),
-            "text": f"{len(prompt.embedding)} vectors" if prompt.embedding is not None else prompt.text,
+            "text": f"{prompt.shape[0]} vectors" if prompt.shape is not None else prompt.text,
         }
         for prompt in open_bank(folder)
     ]

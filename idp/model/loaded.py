@@ -201,15 +201,15 @@ class LanguageModel:
         """
         self.require_prompts()
         require_no_vectors([prompt])
-        if prompt.embedding is None:
+        embedding = prompt.embedding  # (n, d)
+        if embedding is None:
             return self.embed(self._prompt_ids(prompt))  # (n, d)
-        width = prompt.embedding.shape[-1]
-        if width != self.hidden_size:
+        if embedding.shape[1] != self.hidden_size:
             raise BankError(
-                f"prompt {prompt.name!r} is {width} wide, but {self.name} reads embeddings of width "
+                f"prompt {prompt.name!r} is {embedding.shape[1]} wide, but {self.name} reads embeddings of width "
                 f"{self.hidden_size}: the prompt was tuned for another model."
             )
-        return prompt.embedding.to(device=self.device, dtype=self.dtype)  # (n, d)
+        return embedding.to(device=self.device, dtype=self.dtype)  # (n, d)
 
     def _prompt_ids(self, prompt: Prompt) -> Tensor:
         ids = self.tokenizer(prompt.text or "", add_special_tokens=False)["input_ids"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ __all__ = ["BUDGET", "PrefixStore"]
 
 BUDGET = 2**31
 """Bytes of keys and values kept unless told otherwise: 40 prompts of 100 tokens of a 7B model in 16 bits."""
+
+_EMBEDDINGS = 256
+"""Prompts whose embeddings are kept."""
 
 
 class PrefixStore:
@@ -68,7 +72,7 @@ class PrefixStore:
         self._budget = budget
         self._files = None if folder is None else PrefixFiles(Path(folder), lm)
         self._prefixes: OrderedDict[int, Prefix] = OrderedDict()  # the one used last stands last
-        self._embeddings: dict[int, Tensor] = {}
+        self._embedded = lru_cache(_EMBEDDINGS)(lambda index: lm.embed_prompt(_prompt_of(bank, index)))
 
     def __len__(self) -> int:
         """Number of prompts, "no prompt" not counted."""
@@ -85,7 +89,7 @@ class PrefixStore:
         if index in self._prefixes:
             self._prefixes.move_to_end(index)
             return self._prefixes[index]
-        prefix = self._compiled(self._prompt(index))
+        prefix = self._compiled(_prompt_of(self.bank, index))
         self._keep(index, prefix)
         return prefix
 
@@ -115,22 +119,22 @@ class PrefixStore:
 
     def embedding(self, index: int) -> Tensor | None:
         """Return the embeddings of prompt `index`, `(n, d)`; None for -1."""
-        if index == -1:
-            return None
-        if index not in self._embeddings:
-            self._embeddings[index] = self.lm.embed_prompt(self._prompt(index))
-        return self._embeddings[index]
+        return None if index == -1 else self._embedded(index)
 
     def length(self, index: int) -> int:
-        """Number of tokens of prompt `index`; 0 for -1."""
-        embedding = self.embedding(index)
-        return 0 if embedding is None else embedding.shape[0]
+        """Number of tokens of prompt `index`, for which a soft one is not read; 0 for -1."""
+        if index == -1:
+            return 0
+        shape = _prompt_of(self.bank, index).shape
+        return self._embedded(index).shape[0] if shape is None else shape[0]
 
     def name(self, index: int) -> str:
         """What to call prompt `index` in a message."""
-        return "no prompt" if index == -1 else f"prompt {self._prompt(index).name!r}"
+        return "no prompt" if index == -1 else f"prompt {_prompt_of(self.bank, index).name!r}"
 
-    def _prompt(self, index: int) -> Prompt:
-        if self.bank is None or not 0 <= index < len(self.bank):
-            raise SelectorError(f"there is no prompt {index}: the bank has {len(self)} prompts; -1 means no prompt.")
-        return self.bank[index]
+
+def _prompt_of(bank: PromptBank | None, index: int) -> Prompt:
+    count = 0 if bank is None else len(bank)
+    if bank is None or not 0 <= index < count:
+        raise SelectorError(f"there is no prompt {index}: the bank has {count} prompts; -1 means no prompt.")
+    return bank[index]

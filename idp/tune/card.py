@@ -122,7 +122,7 @@ def _round(number: int, each: Round) -> str:
 
 def _row(prompt: Prompt) -> str:
     about = prompt.provenance
-    tokens: int | str = len(prompt.embedding) if prompt.embedding is not None else "text"
+    tokens: int | str = prompt.shape[0] if prompt.shape is not None else "text"
     cells: Sequence[object] = [
         prompt.name,
         tokens,

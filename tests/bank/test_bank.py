@@ -38,6 +38,11 @@ def test_looks_like_a_list_with_names(bank: PromptBank) -> None:
     assert bank.index("static") == 1
 
 
+def test_a_bank_of_many_prompts_is_printed_short() -> None:
+    many = PromptBank([Prompt(f"p{number}", text="x") for number in range(300)])
+    assert repr(many).startswith("PromptBank(p0, p1, ") and "p39 and 260 more; for any model" in repr(many)
+
+
 def test_minus_one_is_never_the_last_prompt(bank: PromptBank) -> None:
     with pytest.raises(IndexError, match="no prompt at all"):
         bank[-1]

@@ -38,6 +38,12 @@ def test_store_compiles_once_and_knows_no_prompt(tiny_lm, mixed_bank):
     assert store.name(3) == "prompt 'soft-11'"
 
 
+def test_the_length_of_a_soft_prompt_is_known_without_reading_it(tiny_lm, mixed_bank, monkeypatch):
+    lm = tiny_lm()
+    monkeypatch.setattr(type(lm), "embed_prompt", lambda *_: pytest.fail("a prompt was read"))
+    assert PrefixStore(lm, mixed_bank(lm)).length(3) == 11
+
+
 @pytest.mark.parametrize("index", [4, -2])
 def test_store_refuses_an_index_outside_the_bank(tiny_lm, mixed_bank, index):
     with pytest.raises(SelectorError, match=f"no prompt {index}: the bank has 4"):

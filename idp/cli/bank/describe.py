@@ -18,7 +18,7 @@ def kind(prompt: Prompt) -> str:
 
 def num_virtual_tokens(prompt: Prompt) -> int | None:
     """The length of a soft prompt; that of a text depends on the tokenizer."""
-    return None if prompt.embedding is None else len(prompt.embedding)
+    return None if prompt.shape is None else prompt.shape[0]
 
 
 def fingerprint(bank: PromptBank) -> dict[str, str | int] | None:

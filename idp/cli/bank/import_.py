@@ -71,7 +71,7 @@ def _lines(bank: PromptBank, out: Path) -> str:
 
 
 def _content(prompt: Prompt) -> str:
-    if prompt.embedding is None:
+    if prompt.shape is None:
         return "text"
-    length, width = prompt.embedding.shape
+    length, width = prompt.shape
     return f"{length} vectors of width {width}"

@@ -46,7 +46,7 @@ def _row(name: str, path: Path, shipped: bool) -> Row:
         "shipped": shipped,
         "prompts": len(bank),
         "kinds": dict(Counter(kind(prompt) for prompt in bank)),
-        "num_virtual_tokens": sorted({len(prompt.embedding) for prompt in bank if prompt.embedding is not None}),
+        "num_virtual_tokens": sorted({prompt.shape[0] for prompt in bank if prompt.shape is not None}),
         "fingerprint": fingerprint(bank),
         "selectors": sorted(bank.selectors),
     }
