@@ -88,15 +88,14 @@ def _check_lengths(prompted: DynamicPromptModel, texts: list[str], new: int) -> 
 
 
 def _row(prompted: DynamicPromptModel, text: str, answer: str, number: int) -> dict[str, Any]:
-    from idp.cli.prompted import finite
+    from idp.cli.prompted import finite, named_scores
 
     chosen = prompted.last_selections[number]
-    names = [*(prompted.bank.names if prompted.bank else ()), None]
-    scores = {name or "none": finite(score) for name, score in zip(names, chosen.scores, strict=True)}
+    scores = {name or "none": finite(score) for name, score in named_scores(prompted, chosen, None)}
     return {
         "text": text,
         "answer": answer,
-        "prompt": names[chosen.index],
+        "prompt": None if prompted.bank is None or chosen.index == -1 else prompted.bank[chosen.index].name,
         "score": finite(chosen.score),
         "scores": scores,
         "selector": prompted.selector.name if prompted.selector else "none",

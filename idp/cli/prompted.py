@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from idp.errors import IdpError
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from idp.bank.bank import PromptBank
     from idp.dynamic.model import DynamicPromptModel
     from idp.observer import Observer
+    from idp.select.base import Selection
+
+T = TypeVar("T", str, None)
 
 DEFAULT_SELECTOR = "router"
 WITHOUT_FITTING = "none"
@@ -81,6 +85,15 @@ def read_text(text: str) -> str:
     if not read.strip():
         raise IdpError("a text is empty: give the words that the model should continue.")
     return read
+
+
+def named_scores(prompted: DynamicPromptModel, choice: Selection, no_prompt: T) -> list[tuple[str | T, float]]:
+    """The score of each arm by its name, `no_prompt` for that of "no prompt"; of very many the best ones."""
+    from idp.select.base import MOST_SCORES
+
+    names: list[str | T] = [*(prompted.bank.names if prompted.bank else ()), no_prompt]
+    pairs = list(zip(names, choice.scores, strict=True))
+    return pairs if len(pairs) <= MOST_SCORES else heapq.nlargest(MOST_SCORES, pairs, key=lambda pair: pair[1])
 
 
 def finite(score: float) -> float | None:

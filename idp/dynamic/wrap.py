@@ -137,7 +137,7 @@ def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageMode
     if not isinstance(made, Selector):
         raise SelectorError(f"a selector is a name or an idp.select.Selector, not {made!r}.")
     if (fitted_on := _bank_of(made)) is not None:
-        if fitted_on.digest != bank.digest:
+        if fitted_on is not bank and fitted_on.digest != bank.digest:
             raise SelectorError(f"selector {made.name!r} was fitted on another bank; fit it on this one.")
         return made
     kept = selector if isinstance(selector, str) else made.name

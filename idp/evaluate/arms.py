@@ -15,6 +15,7 @@ from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
 from idp.evaluate.stats import Array, mean
 from idp.evaluate.tasks import EvalTask, quiet
+from idp.select.base import MOST_SCORES
 from idp.select.registry import get_selector, selector_names
 
 SELECTOR_OF = {
@@ -59,7 +60,7 @@ class ArmResult:
     Attributes:
         name: the arm.
         results: lm-eval's own results, without samples.
-        samples: lm-eval's samples of each task, with ``idp_prompt`` and ``idp_scores``.
+        samples: lm-eval's samples of each task, with ``idp_prompt`` and ``idp_scores`` (null for more than 1,000 arms).
         items: judged metric of each item, for the tasks in the mean.
         values: judged metric of every task.
         prompt_tokens: mean prompt tokens an input.
@@ -132,7 +133,9 @@ def _annotate(row: dict[str, Any], lm: IdpLM) -> None:
     """Say in a sample which prompt was chosen and how all scored."""
     context = row["arguments"][0][0]
     row["idp_prompt"], _ = lm.prompt_of(context)
-    row["idp_scores"] = [score if np.isfinite(score) else None for score in lm.selection_of(context).scores]
+    scores = lm.selection_of(context).scores
+    few = len(scores) <= MOST_SCORES
+    row["idp_scores"] = [score if np.isfinite(score) else None for score in scores] if few else None
 
 
 def _prompt_tokens(samples: dict[str, list[dict[str, Any]]], lm: IdpLM) -> float:

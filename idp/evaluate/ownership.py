@@ -11,6 +11,7 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
+from idp.bank.tensor_file import tensor_sha256
 from idp.dynamic.model import DynamicPromptModel
 from idp.errors import IdpError
 from idp.select.base import Selector
@@ -56,6 +57,6 @@ def describe(prompted: DynamicPromptModel, *arguments: Any) -> str:
 def _learned(selector: Selector) -> bytes:
     """A selector's options and what it has learned, as bytes; not every option is part of a state."""
     state = selector.state()
-    tensors = [(name, tensor.tolist()) for name, tensor in sorted(state.tensors.items())]
+    tensors = [(name, str(tensor.dtype), tensor_sha256(tensor)) for name, tensor in sorted(state.tensors.items())]
     options = {name: value for name, value in vars(selector).items() if isinstance(value, (str, int, float))}
     return json.dumps([options, state.config, tensors], sort_keys=True, default=str).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import torch
@@ -15,13 +16,17 @@ from idp.bank.state import SelectorState
 from idp.errors import SelectorError, suggest
 from idp.model.loaded import LanguageModel
 from idp.select.calibration import Calibration, Options
+from idp.select.scores import Row, Scores
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["Cost", "Needs", "Selection", "Selector", "check_option", "pick", "require_numbers"]
+__all__ = ["MOST_SCORES", "Cost", "Needs", "Selection", "Selector", "check_option", "pick", "require_numbers"]
 
 Needs: TypeAlias = Literal["nothing", "inputs", "losses"]
+
+MOST_SCORES = 1_000
+"""Arms up to which the scores of all of them are worth writing down for every input."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Selection:
         index: position in the bank; -1 is "no prompt".
         score: the score of the choice; larger is better, the unit is the selector's.
         scores: the score of every prompt in the bank's order, and last that of "no prompt", so that
-            `scores[index]` is right for -1 too.
+            `scores[index]` is right for -1 too; what makes them may wait until somebody looks.
 
     Example:
         >>> choice = Selection(-1, 0.75, (0.25, 0.75))
@@ -42,7 +47,7 @@ class Selection:
 
     index: int
     score: float
-    scores: tuple[float, ...]
+    scores: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ class Selector(ABC):
         Raises:
             SelectorError: the selector was not fitted.
         """
-        parameters = sum(tensor.numel() for tensor in self._state().tensors.values())
+        kept = self._state().tensors.values()  # bytes are an index, made of the other numbers
+        parameters = sum(tensor.numel() for tensor in kept if tensor.dtype != torch.uint8)
         return Cost(self.forwards, parameters, self.needs == "losses", self.answers)
 
     def fit(self, bank: PromptBank, lm: LanguageModel, calibration: Calibration | None = None) -> Self:
@@ -209,7 +215,8 @@ class Selector(ABC):
         fitted_on = state.config.get("prompts")
         if fitted_on != list(bank.names):
             raise SelectorError(
-                f"this state of {self.name!r} was fitted on the prompts {fitted_on}, not on this bank's."
+                f"this state of {self.name!r} was fitted on the prompts {shorten(str(fitted_on), 500)}, not on this "
+                "bank's."
             )
         if any(state is own for own in bank.selectors.values()):
             return  # the bank's own, which its checksum vouches for
@@ -267,12 +274,12 @@ def pick(scores: Tensor) -> list[Selection]:
     """
     require_numbers(scores)
     values = scores.detach().cpu().numpy()  # (N, m + 1); numpy promises the first of equal maxima, torch does not
-    last = values.shape[1] - 1
-    winners = values.argmax(axis=1).tolist()
-    return [
-        Selection(-1 if winner == last else winner, row[winner], tuple(row))
-        for winner, row in zip(winners, values.tolist(), strict=True)
-    ]
+    return [_picked(row, winner) for row, winner in zip(values, values.argmax(axis=1).tolist(), strict=True)]
+
+
+def _picked(row: Row, winner: int) -> Selection:
+    index = -1 if winner == len(row) - 1 else winner
+    return Selection(index, float(row[winner]), Scores(len(row), lambda: row))
 
 
 def require_numbers(scores: Tensor) -> None:

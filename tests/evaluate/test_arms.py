@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from idp.errors import SelectorError, TaskError
-from idp.evaluate import IdpLM
+from idp.evaluate import IdpLM, arms
 from idp.evaluate.arms import ABOUT, ARMS, SELECTOR_OF, check_arms, run_arm
 from idp.evaluate.evaluation import BOUND, DEFAULT_ARM, REFERENCES
 from idp.select.registry import get_selector
@@ -81,6 +81,12 @@ def test_scores_that_json_cannot_express_are_null(lm, bank, tasks):
         assert row["idp_scores"][-1] is None  # "no prompt" has the score -inf
         assert len(row["idp_scores"]) == len(bank) + 1
         json.loads(json.dumps(row["idp_scores"], allow_nan=False))
+
+
+def test_the_scores_of_very_many_arms_are_left_out(lm, bank, tasks, monkeypatch):
+    monkeypatch.setattr(arms, "MOST_SCORES", len(bank))
+    arm = run_arm("random", IdpLM(lm, bank, get_selector("random").fit(bank, lm)), tasks("easy"), 2)
+    assert all(row["idp_scores"] is None for row in arm.samples["atlas_easy"])
 
 
 def test_without_a_bank_nothing_is_chosen(lm, tasks):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from idp.dynamic.model import DynamicPromptModel
 
 NO_PROMPT = "no prompt"
+MOST_ROWS = 40
 
 
 @guarded()
@@ -48,17 +49,16 @@ def explain_command(
 
 def explained(prompted: DynamicPromptModel, text: str) -> dict[str, Any]:
     """A choice with the scores of all arms, the best first, as JSON values."""
-    from idp.cli.prompted import finite
+    from idp.cli.prompted import finite, named_scores
 
     ids = prompted.tokenizer(text)["input_ids"]
     choice = prompted.selector.select(ids)
-    names = [*(prompted.bank.names if prompted.bank else ()), NO_PROMPT]
-    scores = sorted(zip(names, choice.scores, strict=True), key=lambda pair: -pair[1])  # equal ones keep their order
+    scores = sorted(named_scores(prompted, choice, NO_PROMPT), key=lambda pair: -pair[1])  # equal ones keep their order
     return {
         "text": text,
         "tokens": len(ids),
         "selector": prompted.selector.name,
-        "chosen": names[choice.index],
+        "chosen": NO_PROMPT if prompted.bank is None or choice.index == -1 else prompted.bank[choice.index].name,
         "scores": {name: finite(score) for name, score in scores},
     }
 
@@ -74,4 +74,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
         console.print(Text(row["text"], style="dim"), soft_wrap=True)
         console.print(Text(f"└ {row['chosen']} · chosen by {row['selector']}", style="cyan"))
         cells = [[name, "never" if score is None else f"{score:.4g}"] for name, score in row["scores"].items()]
-        console.print(grid(["prompt", "score"], cells, main=row["chosen"]), "")
+        console.print(grid(["prompt", "score"], cells[:MOST_ROWS], main=row["chosen"]), "")

@@ -59,3 +59,13 @@ def test_bad_input(explain: Run) -> None:
         result = explain(*arguments)
         assert result.exit_code != 0
         assert message in result.stderr
+
+
+def test_of_very_many_scores_the_best_are_told(explain: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from idp.select import base
+
+    [whole] = json.loads(explain("The river runs", "--selector", "random", "--json").stdout)
+    monkeypatch.setattr(base, "MOST_SCORES", 2)
+    [row] = json.loads(explain("The river runs", "--selector", "random", "--json").stdout)
+    assert list(row["scores"].items()) == list(whole["scores"].items())[:2]
+    assert row["chosen"] == whole["chosen"]
