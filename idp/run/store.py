@@ -89,7 +89,7 @@ class PrefixStore:
         if index in self._prefixes:
             self._prefixes.move_to_end(index)
             return self._prefixes[index]
-        prefix = self._compiled(_prompt_of(self.bank, index))
+        prefix = self._compiled(self._prompt(index))
         self._keep(index, prefix)
         return prefix
 
@@ -125,12 +125,15 @@ class PrefixStore:
         """Number of tokens of prompt `index`, for which a soft one is not read; 0 for -1."""
         if index == -1:
             return 0
-        shape = _prompt_of(self.bank, index).shape
+        shape = self._prompt(index).shape
         return self._embedded(index).shape[0] if shape is None else shape[0]
 
     def name(self, index: int) -> str:
         """What to call prompt `index` in a message."""
-        return "no prompt" if index == -1 else f"prompt {_prompt_of(self.bank, index).name!r}"
+        return "no prompt" if index == -1 else f"prompt {self._prompt(index).name!r}"
+
+    def _prompt(self, index: int) -> Prompt:
+        return _prompt_of(self.bank, index)
 
 
 def _prompt_of(bank: PromptBank | None, index: int) -> Prompt:
