@@ -42,10 +42,10 @@ class RouterSelector(Selector):
     spread between arms, so that `l2` means the same for every model and task. `l2` is the strongest whose choices do as
     well as any on a held-out fifth of the different inputs, up to one standard error; the map is then fitted on all.
 
-    `W0`, from which the descent also starts, is what a teacher believes, or where there is none a logistic regression
-    on the calibration's hints at the prompt that was tuned for each input, or zero. The teacher is a router of its own
-    on features that are dear to compute, by default the hidden state of the last token half-way up the model, which
-    tells what is asked and not only in which words. It is run while fitting only.
+    `W0`, from which the descent also starts, is a logistic regression on the calibration's hints at the prompt that was
+    tuned for each input. Where there are no hints it is zero or what a teacher believes, unless that loses more. The
+    teacher is a router of its own on features that are dear to compute, by default the hidden state of the last token
+    half-way up the model, which tells what is asked and not only in which words. It is run while fitting only.
 
     Two things make it do no harm. "No prompt" is given a margin more if choices are better so on the held-out fifth,
     up to choosing nothing else, which is said in the log. And an input that is stranger than all that were seen (code,
@@ -58,8 +58,8 @@ class RouterSelector(Selector):
         l2: weight of the penalty; None chooses it.
         features: `embedding` (the mean input embedding, free), `state` (a hidden state half-way up; `state3`: behind
             layer 3; costs these layers), `sentence` (of a sentence-transformers model), or several joined by `+`.
-        teacher: features of the teacher, `none` for none; `auto` is `state` for a router on `embedding` alone where
-            the model's layers can be run by themselves, and none for any other.
+        teacher: features of the teacher, where there are no hints; `none` for none; `auto` is `state` for a router on
+            `embedding` alone where the model's layers can be run by themselves, and none for any other.
         hidden: width of a hidden layer, 0 for none.
         objective: `expected` (above), or `ranking`: the softmax is to rank the arms as their losses do.
         price: what a token of a prompt costs, in units of the loss; a dear prompt must then be better by that much.
@@ -105,7 +105,7 @@ class RouterSelector(Selector):
             if not value >= 0:
                 raise SelectorError(f"{option} of selector {self.name!r} is a number of at least 0, not {value}.")
         self.features, self.teacher, self.price, self.abstain, self.model = features, teacher, price, abstain, model
-        self.seed, self._training = seed, Training(objective, hidden, l2, seed, abstain)
+        self.seed, self.l2, self._training = seed, l2, Training(objective, hidden, l2, seed, abstain)
         self._map: Linear | None = None
         self._typical: Typical | None = None
         self._knowledge: Knowledge | None = None
@@ -155,12 +155,13 @@ class RouterSelector(Selector):
 
     def _lesson(self, calibration: Calibration) -> Lesson:
         losses = calibration.require_losses(len(self.bank)) + self._prices()  # (N, m + 1)
-        teacher = self._teacher()
+        hints = calibration.hinted_arms(len(self.bank))
+        teacher = self._teacher() if hints is None else None
         return Lesson(
             self._known.of(calibration.inputs),
             unit_losses(losses),
             calibration.folds(_FOLDS, self.seed),
-            calibration.hinted_arms(len(self.bank)),
+            hints,
             None if teacher is None else teacher.of(calibration.inputs),
         )
 

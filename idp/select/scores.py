@@ -62,3 +62,7 @@ class Scores(Sequence[float]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type[tuple[float, ...]], tuple[tuple[float, ...]]]:
+        """Go to another process, or to a copy, as the tuple that it equals."""
+        return tuple, (tuple(self),)

@@ -107,28 +107,32 @@ class Training:
 
     def run(self, lesson: Lesson) -> Trained:
         """Train on all of a lesson, from the start, with the penalty and the margin that are best when held out."""
-        plan = self._plan(lesson)
-        margin = self._margin(lesson, plan) if self.abstain and lesson.parts else 0.0
+        plan, logits = self._plan(lesson)
+        margin = _margin(logits, lesson.losses) if logits is not None and self.abstain else 0.0
         return Trained(self._fit(lesson, plan), plan.l2, margin)
 
-    def _plan(self, lesson: Lesson) -> _Plan:
-        """Choose where to start: the first start that loses no more than the best one, and for each its penalty."""
+    def _plan(self, lesson: Lesson) -> tuple[_Plan, Tensor | None]:
+        """Choose where to start: the first start that loses no more than the best one, and for each its penalty.
+
+        With the logits of every input by maps that did not see it, `(N, m + 1)`, where there are enough to tell.
+        """
         plans = [_Plan(start, self._l2_from(lesson, start)) for start in self._starts(lesson)]
-        if len(plans) == 1 or not lesson.parts:
-            return plans[0]
-        costs = [_costs(self._judged(lesson, plan), lesson.losses) for plan in plans]  # (N,) each
-        return next(plan for plan, good in zip(plans, _as_good(torch.stack(costs)), strict=True) if good)
+        if not lesson.parts or (len(plans) == 1 and not self.abstain):
+            return plans[0], None
+        judged = [self._judged(lesson, plan) for plan in plans]
+        good = _as_good(torch.stack([_costs(logits, lesson.losses) for logits in judged]))
+        return plans[good.index(True)], judged[good.index(True)]
 
     def _starts(self, lesson: Lesson) -> list[Start]:
-        """Where the descent may start: from hints, from what a teacher believes, from nothing."""
-        starts: list[Start] = []
+        """Where the descent may start: from hints, else from what a teacher believes or from nothing."""
         if lesson.hints is not None:
-            starts.append(lambda part: fit_labels(part.features, _known(part.hints), part.losses.shape[1]))
+            return [lambda part: fit_labels(part.features, _known(part.hints), part.losses.shape[1])]
+        starts: list[Start] = [lambda part: Linear.zero(part.features, part.losses.shape[1])]
         if lesson.teacher is not None:
-            plain = Training(seed=self.seed)
-            taught_by = plain._plan(lesson.of_teacher())
-            starts.append(lambda part: plain._taught(part, taught_by))
-        return [*starts, lambda part: Linear.zero(part.features, part.losses.shape[1])]
+            plain = Training(seed=self.seed, abstain=False)
+            taught_by, _ = plain._plan(lesson.of_teacher())
+            starts.insert(0, lambda part: plain._taught(part, taught_by))
+        return starts
 
     def _taught(self, lesson: Lesson, plan: _Plan) -> Linear:
         """What a teacher believes, as far as the features can tell."""
@@ -154,18 +158,6 @@ class Training:
         _LOG.debug("held-out loss by l2: %s", dict(zip(_L2_GRID, costs.mean(dim=1).tolist(), strict=True)))
         return max(l2 for l2, good in zip(_L2_GRID, _as_good(costs), strict=True) if good)
 
-    def _margin(self, lesson: Lesson, plan: _Plan) -> float:
-        """Return the smallest margin of "no prompt" whose choices lose no more than the best one's, as for `l2`.
-
-        Choosing no prompt at all is among them: so a router is never worse than that by more than a standard error.
-        """
-        logits = self._judged(lesson, plan)  # (N, m + 1)
-        lead = logits[:, :-1].amax(dim=1) - logits[:, -1]  # (N,)
-        steps = torch.linspace(0, 1, _MARGINS, dtype=lead.dtype)
-        margins: list[float] = [0.0, *lead.clamp_min(0.0).quantile(steps).tolist(), ALWAYS]
-        costs = torch.stack([_costs(with_margin(logits, margin), lesson.losses) for margin in margins])  # (margins, N)
-        return min(margin for margin, good in zip(margins, _as_good(costs), strict=True) if good)
-
     def _judged(self, lesson: Lesson, plan: _Plan) -> Tensor:
         """Logits of every input by a map that was fitted on the other parts, `(N, m + 1)`."""
         logits = torch.empty_like(lesson.losses)
@@ -187,6 +179,18 @@ def _known(hints: Tensor | None) -> Tensor:
 def with_margin(logits: Tensor, margin: float) -> Tensor:
     """Give "no prompt", the last column, so much more."""
     return torch.cat([logits[:, :-1], logits[:, -1:] + margin], dim=1)
+
+
+def _margin(logits: Tensor, losses: Tensor) -> float:
+    """Return the smallest margin of "no prompt" whose choices lose no more than the best one's, as for `l2`.
+
+    Choosing no prompt at all is among them: so a router is never worse than that by more than a standard error.
+    """
+    lead = logits[:, :-1].amax(dim=1) - logits[:, -1]  # (N,)
+    steps = torch.linspace(0, 1, _MARGINS, dtype=lead.dtype)
+    margins: list[float] = [0.0, *lead.clamp_min(0.0).quantile(steps).tolist(), ALWAYS]
+    costs = torch.stack([_costs(with_margin(logits, margin), losses) for margin in margins])  # (margins, N)
+    return min(margin for margin, good in zip(margins, _as_good(costs), strict=True) if good)
 
 
 def _costs(logits: Tensor, losses: Tensor) -> Tensor:

@@ -101,8 +101,9 @@ def test_held_out_choices_never_cost_more_than_none_by_more_than_noise(seed: int
     losses[:, :-1] += harm
     lesson = Lesson(features, unit_losses(losses), torch.arange(100) % 5)
     training = Training(l2=1e-3)
-    plan = training._plan(lesson)
-    logits = with_margin(training._judged(lesson, plan), training.run(lesson).margin)
+    _, judged = training._plan(lesson)
+    assert judged is not None
+    logits = with_margin(judged, training.run(lesson).margin)
     excess = losses.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0] - losses[:, -1]
     assert excess.mean() <= 1.96 * excess.std() / 10
 

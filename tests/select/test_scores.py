@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+from multiprocessing.reduction import ForkingPickler
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,3 +38,8 @@ def test_nothing_is_made_before_somebody_looks_and_then_once():
     assert scores[0] == scores[-1] == 0.0 and made == [1]
     with pytest.raises(IndexError):
         scores[3]
+
+
+def test_another_process_and_a_copy_get_the_same_numbers():
+    scores = Scores(2, lambda: np.array([0.25, -np.inf]))
+    assert ForkingPickler.loads(ForkingPickler.dumps(scores)) == scores == copy.deepcopy(scores)
