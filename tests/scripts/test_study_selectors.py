@@ -49,7 +49,7 @@ def test_words_that_are_rare_are_left_out(script):
 
 @pytest.mark.slow
 def test_ways_of_choosing_are_compared(script, capsys, tmp_path):
-    script("study_selectors").main("reference", None, atlas=80, out=tmp_path)
+    script("study_selectors").main("reference", None, atlas=32, out=tmp_path)
     assert "way of choosing" in capsys.readouterr().out
     rows = json.loads((tmp_path / "study.json").read_text())
     assert rows[0]["selector"] == "static" and rows[0]["covered"]["value"] == 0.0
