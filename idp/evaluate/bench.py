@@ -179,11 +179,14 @@ class Bench:
         """The measured result of every item of some tasks under every prompt, and under none."""
         for entry in tasks:
             entry.task.build_all_requests(limit=self.settings.limit)
-        order = [*range(len(self.bank)), -1]
-        self.observer.stage("every prompt on every item", self.items(tasks) * len(order))
-        fixed = [FixedSelector(index).fit(self.bank, self.lm) for index in order]
-        lms = [self._wrapped(self.lm, self.bank, selector) for selector in fixed]
-        return outcomes(lms, tasks, self.settings.limit)
+        self.observer.stage("every prompt on every item", self.items(tasks) * len(self.fixed))
+        return outcomes(self.fixed, tasks, self.settings.limit)
+
+    @cached_property
+    def fixed(self) -> list[IdpLM]:
+        """The compressed model behind every prompt, and last without one."""
+        selectors = [FixedSelector(index).fit(self.bank, self.lm) for index in (*range(len(self.bank)), -1)]
+        return [self._wrapped(self.lm, self.bank, selector) for selector in selectors]
 
     def _wrapped(self, lm: LanguageModel, bank: PromptBank | None, selector: str | Selector) -> IdpLM:
         return IdpLM(lm, bank, selector, **self._common(lm))

@@ -20,7 +20,7 @@ from idp.dynamic.mixing import is_mixture
 from idp.errors import TaskError
 from idp.evaluate.bench import Bench
 from idp.evaluate.calibration import TEXT_TOKENS, example_of, options_of
-from idp.evaluate.oracle import item_scores
+from idp.evaluate.oracle import item_losses, item_scores
 from idp.evaluate.regret import BASE, BOUND, Choices, Measured, Outcomes, Regret, regrets
 from idp.evaluate.settings import Settings
 from idp.evaluate.stats import Array
@@ -32,7 +32,6 @@ from idp.select.base import Selector
 from idp.select.calibration import Calibration
 from idp.select.oracle import OracleSelector
 from idp.tune.examples import Example, fitting
-from idp.tune.losses import kept_losses, loss_of
 
 __all__ = ["SELECTORS", "Comparison", "compare_selectors"]
 
@@ -150,15 +149,16 @@ def _items(bench: Bench, entry: EvalTask, longest: int) -> Iterator[Example]:
 
 def _measured(bench: Bench, items: Items) -> Outcomes:
     """Losses and judged metrics of every item under every prompt, and under none."""
-    examples = [example for found in items.values() for example in found]
-    bench.observer.stage("losses under every prompt", len(examples) * (len(bench.bank) + 1))
-    folder = bench.settings.output_dir / "losses"
-    losses = kept_losses(bench.lm, list(bench.bank), examples, folder, bench.observer.advance)
-    tasks = [task for task, found in items.items() for _ in found]
+    contexts = sum(len({example.context for example in found}) for found in items.values())
+    bench.observer.stage("losses under every prompt", contexts * len(bench.fixed))
+    losses = {
+        task: np.stack([item_losses(lm, found) for lm in bench.fixed], axis=1)  # (n, m + 1)
+        for task, found in items.items()
+    }
     judged = _judged(bench)
     found = bench.outcomes(judged) if judged else None
     values = {} if found is None else _by_task(-found.require_losses(len(bench.bank)), found.groups or [])
-    return Outcomes((*bench.bank.names, "no prompt"), _by_task(losses, tasks), values)
+    return Outcomes((*bench.bank.names, "no prompt"), losses, values)
 
 
 def _judged(bench: Bench) -> list[EvalTask]:
@@ -171,9 +171,7 @@ def _mixed(bench: Bench, name: str, items: Items) -> Measured:
     examples = [example for found in items.values() for example in found]
     extra = lm.mixture.passes(len(bench.bank))
     bench.observer.stage(name, len(examples) * (extra + 1) + bench.items(_judged(bench)))
-    scored = lm.options([example.request for example in examples])
-    rows = iter([loss_of(example, scores) for example, scores in zip(examples, scored, strict=True)])
-    losses = {task: np.array([next(rows) for _ in found]) for task, found in items.items()}
+    losses = {task: item_losses(lm, found) for task, found in items.items()}
     values = {
         entry.name: np.array([*item_scores(lm, entry, bench.settings.limit).values()]) for entry in _judged(bench)
     }

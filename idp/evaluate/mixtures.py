@@ -14,10 +14,9 @@ from idp.dynamic.made import MadeStore
 from idp.dynamic.mixing import Blend, Mixture
 from idp.dynamic.pooling import PooledLogits, pooled
 from idp.errors import SelectorError
-from idp.evaluate.lm import IdpLM, PairRequest, Tokens
+from idp.evaluate.lm import IdpLM, Tokens
 from idp.evaluate.timing import timed
 from idp.model.loaded import LanguageModel
-from idp.run.packing import Request
 from idp.run.score import Score
 from idp.select.base import Selector
 
@@ -63,16 +62,6 @@ class MixtureLM(IdpLM):
         """What a context that has been run was behind: what to call it, and its tokens in all passes together."""
         blend = self._blends.get(context) or self._blends[(self.prefix_token_id,)]
         return blend.label, sum(self._store.length(part.prompt) for part in blend.parts)
-
-    def options(self, requests: Sequence[Request]) -> list[tuple[Score, ...]]:
-        """Score the continuations of questions that are known by their tokens alone."""
-        asked: list[PairRequest] = [
-            ((str(request.context), ""), [*request.context], [*option])
-            for request in requests
-            for option in request.continuations
-        ]
-        found = iter(self._loglikelihood_tokens(asked))
-        return [tuple(Score(*next(found)) for _ in request.continuations) for request in requests]
 
     def _select(
         self,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
-from idp.evaluate.lm import IdpLM
+from idp.evaluate.lm import IdpLM, PairRequest
+from idp.evaluate.stats import Array
 from idp.evaluate.tasks import EvalTask
+from idp.run.score import Score
 from idp.select.base import Selection, Selector
 from idp.select.calibration import Calibration
+from idp.tune.examples import Example
+from idp.tune.losses import loss_of
 
 
 class FixedSelector(Selector):
@@ -59,6 +64,21 @@ def item_value(entry: EvalTask, metrics: Mapping[str, Any]) -> float:
     if isinstance(value, tuple | list):
         return float(value[0])
     return float(value) if entry.higher_is_better else -float(value)
+
+
+def item_losses(lm: IdpLM, examples: Sequence[Example]) -> Array:
+    """The loss of every item of one task under the model's selector, `(N,)`.
+
+    The items of one task at a time: the answers to a question of another task are no options of this one's. Likelihoods
+    that an evaluation of the task needs as well are asked for once, and kept.
+    """
+    asked: list[PairRequest] = [
+        ((str(example.context), ""), [*example.context], [*option])
+        for example in examples
+        for option in example.continuations
+    ]
+    found = iter(lm._loglikelihood_tokens(asked))
+    return np.array([loss_of(one, [Score(*next(found)) for _ in one.continuations]) for one in examples])
 
 
 def outcomes(lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit: int | None) -> Calibration:

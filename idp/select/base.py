@@ -21,7 +21,17 @@ from idp.select.scores import Row, Scores
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
-__all__ = ["MOST_SCORES", "Cost", "Needs", "Selection", "Selector", "check_option", "pick", "require_numbers"]
+__all__ = [
+    "MOST_SCORES",
+    "Cost",
+    "Needs",
+    "Selection",
+    "Selector",
+    "check_option",
+    "chosen_losses",
+    "pick",
+    "require_numbers",
+]
 
 Needs: TypeAlias = Literal["nothing", "inputs", "losses"]
 
@@ -290,6 +300,21 @@ def require_numbers(scores: Tensor) -> None:
     """
     if bool(torch.isnan(scores).any()):
         raise SelectorError("a selector's score is NaN: the model's weights or a prompt are broken.")
+
+
+def chosen_losses(chosen: Sequence[Selection], losses: Tensor) -> Tensor:
+    """What choices cost, `(N,)`.
+
+    Args:
+        chosen: one selection an input.
+        losses: `(N, m + 1)`, the last column for "no prompt".
+
+    Example:
+        >>> chosen_losses([Selection(-1, 1.0, (0.0, 1.0))], torch.tensor([[0.2, 0.7]]))
+        tensor([0.7000])
+    """
+    arms = torch.tensor([choice.index for choice in chosen], dtype=torch.long) % losses.shape[1]  # (N,)
+    return losses.gather(1, arms[:, None])[:, 0]
 
 
 def check_option(selector: str, option: str, value: str, known: Sequence[str]) -> None:

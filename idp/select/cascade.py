@@ -14,7 +14,7 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
-from idp.select.base import Cost, Needs, Selection, Selector
+from idp.select.base import Cost, Needs, Selection, Selector, chosen_losses
 from idp.select.calibration import Calibration, Options
 from idp.select.registry import get_selector
 
@@ -180,7 +180,7 @@ class CascadeSelector(Selector):
             rows = order[:best].tolist()
             others = then.select_among([inputs[row] for row in rows], [options[row] for row in rows])
             losses = calibration.require_losses(len(self.bank))[rows]  # (best, m + 1)
-            changes = _losses_of(others, losses) - _losses_of([chosen[row] for row in rows], losses)  # (best,)
+            changes = chosen_losses(others, losses) - chosen_losses([chosen[row] for row in rows], losses)  # (best,)
             totals = [0.0, *changes.cumsum(dim=0).tolist()]
             best = min(counts, key=totals.__getitem__)
         return _Cut(_between(margins, best), best / len(inputs), by_losses)
@@ -239,9 +239,3 @@ def _between(margins: Tensor, count: int) -> float:
         return math.inf if count else -math.inf
     low, high = float(margins[count - 1]), float(margins[count])
     return (low + high) / 2 if math.isfinite(high) else low
-
-
-def _losses_of(chosen: Sequence[Selection], losses: Tensor) -> Tensor:
-    """What choices cost, `(N,)`; of losses `(N, m + 1)`, the last without a prompt."""
-    arms = torch.tensor([choice.index for choice in chosen]) % losses.shape[1]  # (N,)
-    return losses.gather(1, arms[:, None])[:, 0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.errors import SelectorError, TaskError
 from idp.select.attention import AttentionSelector
-from idp.select.base import Selector
+from idp.select.base import Selector, chosen_losses
 from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
 from idp.select.router import RouterSelector
@@ -97,5 +97,4 @@ def cross_fitted_losses(
 
 def cost(selector: Selector, inputs: Sequence[Sequence[int]], losses: Tensor) -> Tensor:
     """Losses of the chosen arms, `(N,)`; index -1 is the last column, "no prompt"."""
-    chosen = [selection.index for selection in selector.select_batch(inputs)]
-    return losses[torch.arange(len(losses)), torch.tensor(chosen)]
+    return chosen_losses(selector.select_batch(inputs), losses)

@@ -5,9 +5,12 @@ import pytest
 from idp.bank.bank import PromptBank
 from idp.evaluate import IdpLM
 from idp.evaluate.arms import run_arm
-from idp.evaluate.oracle import FixedSelector, item_scores, item_value, outcomes
+from idp.evaluate.calibration import example_of
+from idp.evaluate.oracle import FixedSelector, item_losses, item_scores, item_value, outcomes
 from idp.evaluate.tasks import EvalTask
+from idp.run.store import PrefixStore
 from idp.select.oracle import OracleSelector
+from idp.tune.losses import example_losses
 
 LIMIT = 8
 ARMS = (0, 1, 2, -1)
@@ -32,6 +35,24 @@ def test_item_scores_are_lm_evals_own_metrics_item_by_item(lm, bank, built, fixe
     for entry in loaded:
         rows = {row["doc_id"]: item_value(entry, row) for row in arm.samples[entry.name]}
         assert scores[entry.name] == pytest.approx(rows, rel=1e-6)
+
+
+def test_item_losses_are_those_that_selectors_are_fitted_on(lm, bank, built, fixed):
+    for entry in built("easy", "short", "last_word", "text", limit=LIMIT):
+        examples = [example_of(lm, entry, doc) for _, doc in entry.task.doc_iterator(rank=0, limit=3, world_size=1)]
+        expected = example_losses(PrefixStore(lm, bank), examples)  # (3, m + 1)
+        for column, each in enumerate(fixed):
+            assert item_losses(each, examples) == pytest.approx(expected[:, column].numpy(), abs=1e-6)
+
+
+def test_likelihoods_that_losses_took_are_not_asked_for_again(lm, bank, built, monkeypatch):
+    [entry] = built("easy", limit=LIMIT)
+    prompted = IdpLM(lm, bank, FixedSelector(0).fit(bank, lm))
+    docs = entry.task.doc_iterator(rank=0, limit=LIMIT, world_size=1)
+    item_losses(prompted, [example_of(lm, entry, doc) for _, doc in docs])
+    asked = []
+    monkeypatch.setattr("idp.evaluate.lm.score", lambda store, requests, *rest, **kwargs: asked.extend(requests) or [])
+    assert len(item_scores(prompted, entry, LIMIT)) == LIMIT and asked == []
 
 
 def test_the_oracle_is_at_least_as_good_as_every_prompt_on_every_item(lm, bank, built, fixed):
