@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 PIP_FLAGS ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 DEMO_FLAGS ?=
+TEST_FLAGS ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt reference clean
@@ -16,7 +17,7 @@ demo: $(VENV)/.installed  ## install and run the embedded evaluation
 	$(BIN)/idp eval $(DEMO_FLAGS)
 
 test: lint  ## lint, type-check and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
 	$(BIN)/ruff check .
