@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import benchmarking as bench
 import torch
@@ -60,7 +60,8 @@ class Course:
     @property
     def work(self) -> str:
         """What is measured, in words."""
-        return f"router, bank of {PROMPTS}, batch {self.batch}, {self.subjects.plan.new_tokens} new tokens"
+        new, chooser = self.subjects.plan.new_tokens, self.subjects.chooser
+        return f"{chooser}, bank of {PROMPTS}, batch {self.batch}, {new} new tokens"
 
     @property
     def note(self) -> str:
@@ -68,7 +69,7 @@ class Course:
         distinct = len({choice for call in self.calls for choice in call.choices})
         first_logits = "the static prompt's" if self.batch == 1 else "those of each row alone"
         return (
-            f"batch {self.batch}: the router chose {distinct} different prompts in {len(self.calls)} call(s) of up to "
+            f"batch {self.batch}: it chose {distinct} different prompts in {len(self.calls)} call(s) of up to "
             f"{self.subjects.plan.tokens} tokens; times are of one call; max error: first logits against {first_logits}"
         )
 
@@ -307,6 +308,7 @@ def main(
     dtype: bench.DType = "auto",
     seed: bench.Seed = 0,
     quick: bench.Quick = False,
+    selector: Annotated[str, typer.Option(help="What chooses.")] = "router",
 ) -> None:
     """Measure what choosing a prompt for every request costs."""
     hush(debug=False)
@@ -316,7 +318,7 @@ def main(
         for lm in bench.bench_models(models, shape, device, dtype, seed):
             plan = plan_for(lm, tokens, new_tokens, repeats, seed, quick)
             observer.stage(lm.name, ROBINS * repeats)
-            rows += measure(Subjects(lm, plan), lambda: observer.advance(1))
+            rows += measure(Subjects(lm, plan, selector), lambda: observer.advance(1))
     bench.show(rows)
     if json_file is not None:
         bench.write(rows, json_file)

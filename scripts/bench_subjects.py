@@ -22,7 +22,7 @@ from idp.run.prefix import assemble
 from idp.select.base import Selector
 from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
-from idp.select.router import RouterSelector
+from idp.select.registry import get_selector
 
 PROMPTS = 8
 SHORTEST, LONGEST = 16, 100
@@ -129,12 +129,13 @@ class Subjects:
     Args:
         lm: the model.
         plan: sizes.
+        selector: what chooses, a name with options; has to be fitted on losses.
     """
 
-    def __init__(self, lm: LanguageModel, plan: Plan) -> None:
-        self.lm, self.plan = lm, plan
+    def __init__(self, lm: LanguageModel, plan: Plan, selector: str = "router") -> None:
+        self.lm, self.plan, self.chooser = lm, plan, selector
         self.bank = PromptBank([random_prompt(lm, length, plan.seed) for length in plan.lengths])
-        self.selector = RouterSelector(seed=plan.seed).fit(self.bank, lm, calibration(lm, plan))
+        self.selector = get_selector(selector).fit(self.bank, lm, calibration(lm, plan))
         self.router = compiled(DynamicPromptModel(lm, self.bank, self.selector), range(PROMPTS))
         self.singles = [self.call([topic]) for topic in spaced(PROMPTS, plan.singles)]
         self.batch = self.call([place % PROMPTS for place in range(plan.batch)])

@@ -35,6 +35,7 @@ from idp.model.load import load
 from idp.model.loaded import LanguageModel
 from idp.model.view import num_layers, shallow
 from idp.run.next_tokens import next_tokens
+from idp.run.score import score
 from idp.run.store import PrefixStore
 from idp.select.base import Cost
 from idp.select.calibration import Calibration
@@ -50,6 +51,7 @@ from idp.tune.losses import kept_losses
 
 FOLDS = 5
 L2 = 1e-2
+PRICE = 2e-3
 COST = Cost(0.0, 0, True, False)
 
 
@@ -60,11 +62,13 @@ class Study(NamedTuple):
         losses: `(N, m + 1)`.
         features: name -> `(N, f)`.
         folds: `(N,)`.
+        lessons: name -> `(N, m + 1)`, what may be learned from in place of the losses.
     """
 
     losses: Tensor
     features: dict[str, Tensor]
     folds: Tensor
+    lessons: dict[str, Tensor]
 
 
 Fit = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -148,10 +152,10 @@ def by_fold(study: Study, choose: Callable[[Tensor], Tensor]) -> Tensor:
     return arms
 
 
-def crossed(study: Study, name: str, fit: Fit) -> Tensor:
-    """Choices of a model of features, `(N,)`."""
-    features = study.features[name]
-    return by_fold(study, lambda inside: fit(features[~inside], study.losses[~inside], features[inside]))
+def crossed(study: Study, name: str, fit: Fit, losses: Tensor | None = None) -> Tensor:
+    """Choices of a model of features, `(N,)`, that learns from the losses or from what is given in their place."""
+    features, learned = study.features[name], study.losses if losses is None else losses
+    return by_fold(study, lambda inside: fit(features[~inside], learned[~inside], features[inside]))
 
 
 def words(contexts: list[tuple[int, ...]], vocabulary: int) -> Tensor:
@@ -171,6 +175,22 @@ def uncertainty(lm: LanguageModel, bank: PromptBank, contexts: list[tuple[int, .
     return torch.cat(columns, dim=1)
 
 
+def own_answers(lm: LanguageModel, bank: PromptBank, examples: list[Example]) -> Tensor:
+    """Losses if the right option were the one that all arms together hold most probable, `(N, m + 1)`.
+
+    All arms are equal where there is one answer only.
+    """
+    store, asked = PrefixStore(lm, bank), [row for row, one in enumerate(examples) if len(one.continuations) > 1]
+    requests, found = [examples[row].request for row in asked], torch.zeros(len(examples), len(bank) + 1).double()
+    arms = track([*range(len(bank)), -1], "asking every prompt", transient=True)
+    scored = [score(store, requests, [arm] * len(asked)) for arm in arms]
+    for place, row in enumerate(asked):
+        options = [[option.loglikelihood for option in column[place].scores] for column in scored]
+        p = torch.tensor(options, dtype=torch.float64).softmax(dim=1)  # (m + 1, options)
+        found[row] = 1 - p[:, p.mean(dim=0).argmax()]
+    return found
+
+
 def features_of(
     lm: LanguageModel, bank: PromptBank, examples: list[Example], sentences: str | None
 ) -> dict[str, Tensor]:
@@ -187,13 +207,33 @@ def features_of(
         found["sentence"] = SentenceEncoder.load(sentences).encode(texts_of(lm, contexts))
     for layer in range(1, num_layers(lm) + 1):
         found[f"state {layer}"] = shallow_states(lm, shallow(lm, layer), contexts)
-    half = f"state {max(1, num_layers(lm) // 2)}"
+    half, begun = half_way(lm), [ids[: (len(ids) + 1) // 2] for ids in contexts]
+    found[f"{half}, half the question"] = shallow_states(lm, shallow(lm, max(1, num_layers(lm) // 2)), begun)
     found["embedding + two states"] = torch.cat(
         [found["embedding"], found[half], found[f"state {num_layers(lm)}"]], dim=1
     )
     found["uncertainty"] = uncertainty(lm, bank, contexts)
     found["state + uncertainty"] = torch.cat([found[half], found["uncertainty"]], dim=1)
     return found
+
+
+def half_way(lm: LanguageModel) -> str:
+    """Name of the state that the router takes as `features=state`."""
+    return f"state {max(1, num_layers(lm) // 2)}"
+
+
+def studied(lm: LanguageModel, bank: PromptBank, examples: list[Example], sentences: str | None, kept: Path) -> Study:
+    """Measure everything; losses are kept in a folder."""
+    losses = kept_losses(lm, list(bank), examples, kept)
+    features = features_of(lm, bank, examples, sentences)
+    store = PrefixStore(lm, bank)
+    tokens = torch.tensor([*(store.length(arm) for arm in range(len(bank))), 0])  # (m + 1,)
+    lessons = {
+        "its own entropy": -features["uncertainty"][:, 0::2],
+        "its own answers": own_answers(lm, bank, examples),
+        f"{PRICE:g} more a token": losses + PRICE * tokens,
+    }
+    return Study(losses, features, Calibration([example.context for example in examples]).folds(FOLDS, 0), lessons)
 
 
 def ways(study: Study, half: str) -> dict[str, Tensor]:
@@ -206,6 +246,8 @@ def ways(study: Study, half: str) -> dict[str, Tensor]:
         found[f"shared trunk, {name}"] = crossed(study, name, trunk)
         found[f"hidden layer, {name}"] = crossed(study, name, trained(Training(hidden=32, l2=L2, abstain=False)))
         found[f"ranking, {name}"] = crossed(study, name, trained(Training(objective="ranking", l2=L2, abstain=False)))
+        for given, losses in study.lessons.items():
+            found[f"{given}, {name}"] = crossed(study, name, expected, losses)
     for name in ("embedding", "words"):
         found[f"router on {half} distilled into {name}"] = distilled(study, half, name)
     found["least entropy of the first token"] = study.features["uncertainty"][:, 0::2].argmax(dim=1)
@@ -228,13 +270,11 @@ def main(
     lm, prompts = load(spec), PromptBank.load(folder)
     prompts.require(lm.fingerprint)
     examples = [example for example in atlas_data(lm, atlas, 0).held_out if not example.is_text]
-    losses = kept_losses(lm, list(prompts), examples, out / "losses")
-    contexts, tasks = [example.context for example in examples], [example.group for example in examples]
-    folds = Calibration(contexts).folds(FOLDS, 0)
-    study = Study(losses, features_of(lm, prompts, examples, sentences), folds)
-    chosen = ways(study, f"state {max(1, num_layers(lm) // 2)}")
+    study = studied(lm, prompts, examples, sentences, out / "losses")
+    chosen = ways(study, half_way(lm))
+    tasks = [example.group for example in examples]
     groups = np.array(tasks)
-    tables = {str(task): losses.numpy()[groups == task] for task in dict.fromkeys(tasks)}
+    tables = {str(task): study.losses.numpy()[groups == task] for task in dict.fromkeys(tasks)}
     rows = regrets(
         Outcomes((*prompts.names, "no prompt"), tables, {}),
         [

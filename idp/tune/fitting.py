@@ -15,6 +15,7 @@ from idp.select.attention import AttentionSelector
 from idp.select.base import Selector, chosen_losses
 from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
+from idp.select.knowledge import Knowledge
 from idp.select.router import RouterSelector
 
 if TYPE_CHECKING:
@@ -29,8 +30,15 @@ FITTED: dict[str, Callable[[int], Selector]] = {
     "attention:calibrate=center": lambda seed: AttentionSelector(calibrate="center"),
     "attention:calibrate=zscore": lambda seed: AttentionSelector(calibrate="zscore"),
     "router": lambda seed: RouterSelector(seed=seed),
+    "router:features=state": lambda seed: RouterSelector(seed=seed, features="state"),
 }
 """Name in the bank, and the selector made with a seed."""
+
+_PROBES: dict[str, Callable[[PromptBank, LanguageModel], object]] = {
+    "attention": lambda bank, lm: AttentionSelector().fit(bank, lm),
+    "router:features=state": lambda bank, lm: Knowledge("state", lm),
+}
+"""Beginnings of names, and what fails with a model that these selectors do not know."""
 
 
 def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0) -> PromptBank:
@@ -44,13 +52,15 @@ def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Cali
 
 
 def _usable(bank: PromptBank, lm: LanguageModel) -> list[str]:
-    """The names in `FITTED`, without attention where the model's first layer is of an unknown kind."""
-    try:
-        AttentionSelector().fit(bank, lm)
-    except SelectorError as error:
-        _LOG.warning("%s", error)
-        return [name for name in FITTED if not name.startswith("attention")]
-    return list(FITTED)
+    """The names in `FITTED`, without those that look into a model of an unknown kind."""
+    unknown = []
+    for name, probe in _PROBES.items():
+        try:
+            probe(bank, lm)
+        except SelectorError as error:
+            _LOG.warning("%s", error)
+            unknown.append(name)
+    return [name for name in FITTED if not name.startswith(tuple(unknown))]
 
 
 def cross_fitted_losses(
@@ -82,7 +92,7 @@ def cross_fitted_losses(
     inputs = list(calibration.inputs)
     usable = _usable(bank, lm)
     costs = {"none": losses[:, -1]}
-    if len(usable) == len(FITTED):
+    if "attention:calibrate=center" in usable:
         costs["attention"] = cost(AttentionSelector().fit(bank, lm), inputs, losses)
     costs |= {name: torch.empty(len(inputs), dtype=torch.float64) for name in usable}
     parts = calibration.folds(folds, seed)  # (N,)

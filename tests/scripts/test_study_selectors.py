@@ -5,6 +5,10 @@ import json
 import pytest
 import torch
 
+from idp.run.store import PrefixStore
+from idp.tune.examples import Example
+from idp.tune.losses import example_losses
+
 
 @pytest.fixture
 def study(script):
@@ -20,7 +24,7 @@ def study(script):
     contexts = [(n,) for n in range(40)] * 2
     twice = {name: torch.cat([values, values]) for name, values in features.items()}
     folds = module.Calibration(contexts).folds(module.FOLDS, 0)
-    return module, module.Study(torch.cat([losses, losses]), twice, folds), torch.cat([side, side])
+    return module, module.Study(torch.cat([losses, losses]), twice, folds, {}), torch.cat([side, side])
 
 
 @pytest.mark.parametrize("way", ["expected", "ridge", "trunk"])
@@ -28,6 +32,24 @@ def test_models_of_features_find_the_arm(study, way):
     module, made, side = study
     chosen = module.crossed(made, "cheap", getattr(module, way))
     assert (chosen == side).double().mean() > 0.9
+
+
+def test_what_is_learned_may_be_told_without_answers(study):
+    module, made, side = study
+    chosen = module.crossed(made, "cheap", module.expected, 1 - made.losses)
+    assert (chosen == side).double().mean() < 0.1
+
+
+def test_own_answers_are_those_that_all_arms_together_hold_most_probable(script, tiny_lm, mixed_bank):
+    module, lm = script("study_selectors"), tiny_lm("llama")
+    bank = mixed_bank(lm)
+    asked = [Example((1, 5, 6), ((7,), (8, 9), (10,)), 0, "a"), Example((1, 7), ((8,),), 0, "b")]
+    found = module.own_answers(lm, bank, asked)
+    by_answer = torch.stack(
+        [example_losses(PrefixStore(lm, bank), [asked[0].with_options(asked[0].continuations, j)])[0] for j in range(3)]
+    )
+    torch.testing.assert_close(found[0], by_answer[by_answer.mean(dim=1).argmin()])
+    assert not found[1].any()
 
 
 def test_the_routers_own_training_finds_the_arm(study):

@@ -5,8 +5,9 @@ import torch
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
-from idp.errors import TaskError
+from idp.errors import SelectorError, TaskError
 from idp.select.calibration import Calibration
+from idp.select.knowledge import Knowledge
 from idp.select.registry import get_selector
 from idp.tune.fitting import FITTED, cross_fitted_losses, with_fitted_selectors
 
@@ -35,17 +36,35 @@ def calibration():
 
 def test_the_bank_keeps_selectors_that_can_be_loaded(bank, lm, calibration, tmp_path):
     fitted = with_fitted_selectors(bank, lm, calibration)
-    assert (
-        set(fitted.selectors)
-        == set(FITTED)
-        == {"static", "attention:calibrate=center", "attention:calibrate=zscore", "router"}
-    )
+    attention = {"attention:calibrate=center", "attention:calibrate=zscore"}
+    assert set(fitted.selectors) == set(FITTED) == {"static", *attention, "router", "router:features=state"}
     kept = PromptBank.load(fitted.save(tmp_path))
     for name, state in kept.selectors.items():
         selector = get_selector(name).load_state(state, kept, lm)
         assert len(selector.select_batch([[1, 20, 20], [1, 200, 200]])) == 2
     router = get_selector("router").load_state(kept.selectors["router"], kept, lm)
     assert [choice.index for choice in router.select_batch([[1, 20, 20, 9], [1, 200, 200, 9]])] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("broken", "left_out"),
+    [
+        ("AttentionSelector.fit", {"attention", "attention:calibrate=center", "attention:calibrate=zscore"}),
+        ("Knowledge.__init__", {"router:features=state"}),
+    ],
+)
+def test_what_does_not_know_the_model_is_left_out(bank, lm, calibration, monkeypatch, caplog, broken, left_out):
+    def unknown(self, *args):
+        if broken.startswith("Attention") or "state" in args:
+            raise SelectorError("an unknown kind of model.")
+        known(self, *args)
+
+    known = Knowledge.__init__
+    monkeypatch.setattr(f"idp.tune.fitting.{broken}", unknown)
+    assert set(with_fitted_selectors(bank, lm, calibration).selectors) == set(FITTED) - left_out
+    assert "an unknown kind of model" in caplog.text
+    costs = cross_fitted_losses(bank, lm, calibration, seed=0, folds=2)
+    assert set(costs) == {"none", "attention", *FITTED, "oracle"} - left_out
 
 
 def test_costs_are_ordered_and_the_oracle_bounds_them(bank, lm, calibration):
