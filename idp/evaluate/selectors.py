@@ -82,7 +82,7 @@ class SelectorShop:
             return None
         selector = get_selector(spec)
         try:
-            selector.require()
+            selector.require(self.lm)
         except IdpError as error:
             return str(error).rstrip(".")
         needs = selector.needs_for(self.bank)

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
+from idp.model.loaded import LanguageModel
 from idp.model.view import num_layers
 from idp.select.attention_keys import PromptKeys, prompt_keys
 from idp.select.attention_scores import Score, attention_scores
 from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
+from idp.select.layer_view import LayerView
 from idp.select.prompt_scales import Scales, centered, fitted, zscored
 from idp.select.question import QuestionFinder
 
@@ -106,6 +108,11 @@ class AttentionSelector(Selector):
     def forwards(self) -> float:
         """The share of the layers that is run, in every pass; nothing for layer 0, of which only projections are."""
         return len(self._ready().starts) * (self.layer + 1) / num_layers(self.lm) if self.layer else 0.0
+
+    def require(self, lm: LanguageModel) -> None:
+        """Find out whether a layer's projections can be seen, with one token."""
+        first = torch.zeros(1, 1, dtype=torch.long)  # (1, T)
+        LayerView(lm, self.layer).project(lm.embed(first), first)
 
     def select_batch(self, inputs: Sequence[Sequence[int]]) -> list[Selection]:
         """Choose the most attended prompt of each input."""

@@ -110,10 +110,14 @@ class Selector(ABC):
         """What `fit` cannot do without on this bank: `needs`, or less where the bank itself tells enough."""
         return self.needs
 
-    def require(self) -> None:  # noqa: B027  (most need nothing more)
-        """Find out whether what the selector works with beside the bank and the model is there.
+    def require(self, lm: LanguageModel) -> None:  # noqa: B027  (most need nothing more)
+        """Find out whether the selector can work with a model, and whether what else it works with is there.
+
+        Args:
+            lm: the model it is to choose for.
 
         Raises:
+            SelectorError: it cannot look into a model of this kind.
             MissingExtraError: a library is not installed.
             ModelError: another model that it uses cannot be loaded.
         """

@@ -14,6 +14,7 @@ from torch import Tensor
 from idp.bank.bank import PromptBank
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
+from idp.model.loaded import LanguageModel
 from idp.select.base import Cost, Needs, Selection, Selector, chosen_losses
 from idp.select.calibration import Calibration, Options
 from idp.select.registry import get_selector
@@ -101,10 +102,10 @@ class CascadeSelector(Selector):
         pairs = zip((self.first, self.then), self._stages, strict=True)
         return _strongest(["inputs", *(stage.needs_for(bank) for spec, stage in pairs if spec not in bank.selectors)])
 
-    def require(self) -> None:
-        """Find out whether what both work with is there."""
+    def require(self, lm: LanguageModel) -> None:
+        """Find out whether both can work with a model."""
         for stage in self._stages:
-            stage.require()
+            stage.require(lm)
 
     @property
     def forwards(self) -> float:

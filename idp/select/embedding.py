@@ -13,6 +13,7 @@ from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
+from idp.model.loaded import LanguageModel
 from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
 from idp.select.keys import cosines
@@ -95,7 +96,7 @@ class EmbeddingSelector(Selector):
         """Nothing for a bank of descriptions."""
         return "nothing" if self._way(bank) == "description" else "losses"
 
-    def require(self) -> None:
+    def require(self, lm: LanguageModel) -> None:
         """Load the sentence model, which is then kept."""
         self._load_encoder(self.model)
 

@@ -15,7 +15,10 @@ from idp.select.features import mean_embeddings
 from idp.select.sentences import SENTENCE_MODEL, SentenceEncoder, texts_of
 from idp.select.states import shallow_states
 
-__all__ = ["Knowledge", "check_features"]
+__all__ = ["STATE_TOKENS", "Knowledge", "check_features", "end_of"]
+
+STATE_TOKENS = 128
+"""Most tokens that a hidden state is computed of."""
 
 _NAME = re.compile(r"embedding|sentence|state(?P<layer>[1-9][0-9]*)?")
 
@@ -38,6 +41,7 @@ class Knowledge:
 
     - `embedding`: the mean input embedding, free;
     - `state`: the hidden state of the last token half-way up, the model run without a prompt; `state3`: behind layer 3;
+      of a long input its last 128 tokens are run;
     - `sentence`: what a sentence-transformers model makes of the text.
 
     Args:
@@ -90,8 +94,23 @@ class Knowledge:
             return self._encoder.encode(texts_of(self._lm, inputs))
         found = torch.full((len(inputs), self._lm.hidden_size), torch.nan, dtype=torch.float64)
         rows = [row for row, ids in enumerate(inputs) if len(ids)]
-        found[rows] = shallow_states(self._lm, self._decoders[name], [inputs[row] for row in rows])
+        ends = [end_of(inputs[row], self._lm.bos_token_id) for row in rows]
+        found[rows] = shallow_states(self._lm, self._decoders[name], ends)
         return found
+
+
+def end_of(ids: Sequence[int], bos: int | None) -> Sequence[int]:
+    """What a state is taken of: the last `STATE_TOKENS` of a long input, begun as texts are.
+
+    So choosing costs a long input no more than a short one.
+
+    Example:
+        >>> len(end_of([1, *range(5, 1000)], bos=1)), end_of([1, *range(5, 1000)], bos=1)[:2]
+        (128, [1, 873])
+    """
+    if len(ids) <= STATE_TOKENS:
+        return ids
+    return [bos, *ids[1 - STATE_TOKENS :]] if ids[0] == bos else ids[-STATE_TOKENS:]
 
 
 def _layer(lm: LanguageModel, name: str) -> int:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from idp.bank.state import SelectorState
 from idp.errors import SelectorError
+from idp.model.loaded import LanguageModel
 from idp.select.base import Needs, Selection, Selector, check_option, pick
 from idp.select.calibration import Calibration
 from idp.select.knowledge import Knowledge, check_features
 from idp.select.linear import OBJECTIVES, Linear, unit_losses
-from idp.select.sentences import SENTENCE_MODEL, SentenceEncoder
+from idp.select.sentences import SENTENCE_MODEL
 from idp.select.training import ALWAYS, Lesson, Training, with_margin
 from idp.select.typical import Typical
 
@@ -57,7 +58,8 @@ class RouterSelector(Selector):
         seed: which fifth is held out, and where a hidden layer begins.
         l2: weight of the penalty; None chooses it.
         features: `embedding` (the mean input embedding, free), `state` (a hidden state half-way up; `state3`: behind
-            layer 3; costs these layers), `sentence` (of a sentence-transformers model), or several joined by `+`.
+            layer 3; costs these layers, for the last 128 tokens at most), `sentence` (of a sentence-transformers
+            model), or several joined by `+`.
         teacher: features of the teacher, where there are no hints; `none` for none; `auto` is `state` for a router on
             `embedding` alone where the model's layers can be run by themselves, and none for any other.
         hidden: width of a hidden layer, 0 for none.
@@ -115,10 +117,11 @@ class RouterSelector(Selector):
         """Losses: the router learns what each choice costs."""
         return "losses"
 
-    def require(self) -> None:
-        """Find out whether the sentence model is there, where one is used."""
-        if "sentence" in self.features + self.teacher:
-            SentenceEncoder.load(self.model)
+    def require(self, lm: LanguageModel) -> None:
+        """Find out whether the features can be had: the layers of the model, and the sentence model."""
+        Knowledge(self.features, lm, self.model)
+        if self.teacher not in ("auto", "none"):
+            Knowledge(self.teacher, lm, self.model)
 
     @property
     def forwards(self) -> float:

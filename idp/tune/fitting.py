@@ -15,7 +15,6 @@ from idp.select.attention import AttentionSelector
 from idp.select.base import Selector, chosen_losses
 from idp.select.calibration import Calibration
 from idp.select.constant import StaticSelector
-from idp.select.knowledge import Knowledge
 from idp.select.router import RouterSelector
 
 if TYPE_CHECKING:
@@ -34,33 +33,27 @@ FITTED: dict[str, Callable[[int], Selector]] = {
 }
 """Name in the bank, and the selector made with a seed."""
 
-_PROBES: dict[str, Callable[[PromptBank, LanguageModel], object]] = {
-    "attention": lambda bank, lm: AttentionSelector().fit(bank, lm),
-    "router:features=state": lambda bank, lm: Knowledge("state", lm),
-}
-"""Beginnings of names, and what fails with a model that these selectors do not know."""
-
 
 def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0) -> PromptBank:
     """Fit every selector of `FITTED` on all of the calibration, and return the bank that keeps them.
 
     One that does not know the model's architecture is left out, with a warning.
     """
-    for name in _usable(bank, lm):
+    for name in _usable(lm, seed):
         bank = bank.with_selector(name, FITTED[name](seed).fit(bank, lm, calibration).state())
     return bank
 
 
-def _usable(bank: PromptBank, lm: LanguageModel) -> list[str]:
-    """The names in `FITTED`, without those that look into a model of an unknown kind."""
-    unknown = []
-    for name, probe in _PROBES.items():
+def _usable(lm: LanguageModel, seed: int) -> list[str]:
+    """The names in `FITTED`, without those that cannot look into a model of this kind."""
+    usable = []
+    for name, make in FITTED.items():
         try:
-            probe(bank, lm)
+            make(seed).require(lm)
+            usable.append(name)
         except SelectorError as error:
-            _LOG.warning("%s", error)
-            unknown.append(name)
-    return [name for name in FITTED if not name.startswith(tuple(unknown))]
+            _LOG.warning("%s is left out: %s", name, error)
+    return usable
 
 
 def cross_fitted_losses(
@@ -90,7 +83,7 @@ def cross_fitted_losses(
         raise TaskError(f"cannot cut {distinct} different calibration inputs into {folds} folds.")
     losses = calibration.require_losses(len(bank))  # (N, m + 1)
     inputs = list(calibration.inputs)
-    usable = _usable(bank, lm)
+    usable = _usable(lm, seed)
     costs = {"none": losses[:, -1]}
     if "attention:calibrate=center" in usable:
         costs["attention"] = cost(AttentionSelector().fit(bank, lm), inputs, losses)

@@ -121,6 +121,10 @@ def test_without_a_training_split_fitting_is_an_error_but_the_rest_works(shop):
         made.make("router")
 
 
+def test_a_selector_that_cannot_look_into_the_model_is_missing(shop):
+    assert "layers" in (shop().missing("router:features=state9") or "")
+
+
 def test_an_unknown_selector_is_refused(shop):
     with pytest.raises(SelectorError, match=r"Did you mean 'router'"):
         shop().make("ruoter")

@@ -195,7 +195,7 @@ def test_bad_options_and_states(tiny_lm):
     with pytest.raises(SelectorError, match="was not fitted"):
         get_selector("cascade").select([5])
     with pytest.raises(ModelError, match="org/never-cached"):
-        get_selector("cascade:first=[embedding:model=org/never-cached]").require()
+        get_selector("cascade:first=[embedding:model=org/never-cached]").require(tiny_lm())
     state = get_selector("cascade:first=keys,then=keys").fit(BANK, tiny_lm(), _measured(20, seed=4)).state()
     for config, tensors in [
         ({**state.config, "specs": ["keys"]}, state.tensors),

@@ -162,9 +162,9 @@ def test_bad_options():
         EmbeddingSelector().state()
 
 
-def test_what_is_not_there_is_found_before_anything_is_run(monkeypatch):
+def test_what_is_not_there_is_found_before_anything_is_run(tiny_lm, monkeypatch):
     with pytest.raises(ModelError, match="cannot be reached for org/never-cached"):
-        EmbeddingSelector(model="org/never-cached").require()
+        EmbeddingSelector(model="org/never-cached").require(tiny_lm())
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(MissingExtraError):
-        EmbeddingSelector(model="org/never-cached").require()
+        EmbeddingSelector(model="org/never-cached").require(tiny_lm())

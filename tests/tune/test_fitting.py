@@ -6,9 +6,10 @@ import torch
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.errors import SelectorError, TaskError
+from idp.select.attention import AttentionSelector
 from idp.select.calibration import Calibration
-from idp.select.knowledge import Knowledge
 from idp.select.registry import get_selector
+from idp.select.router import RouterSelector
 from idp.tune.fitting import FITTED, cross_fitted_losses, with_fitted_selectors
 
 
@@ -46,25 +47,17 @@ def test_the_bank_keeps_selectors_that_can_be_loaded(bank, lm, calibration, tmp_
     assert [choice.index for choice in router.select_batch([[1, 20, 20, 9], [1, 200, 200, 9]])] == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("broken", "left_out"),
-    [
-        ("AttentionSelector.fit", {"attention", "attention:calibrate=center", "attention:calibrate=zscore"}),
-        ("Knowledge.__init__", {"router:features=state"}),
-    ],
-)
-def test_what_does_not_know_the_model_is_left_out(bank, lm, calibration, monkeypatch, caplog, broken, left_out):
-    def unknown(self, *args):
-        if broken.startswith("Attention") or "state" in args:
-            raise SelectorError("an unknown kind of model.")
-        known(self, *args)
+@pytest.mark.parametrize("broken", [AttentionSelector, RouterSelector])
+def test_what_cannot_look_into_the_model_is_left_out(bank, lm, calibration, monkeypatch, caplog, broken):
+    def unknown(self, lm):
+        raise SelectorError("an unknown kind of model.")
 
-    known = Knowledge.__init__
-    monkeypatch.setattr(f"idp.tune.fitting.{broken}", unknown)
-    assert set(with_fitted_selectors(bank, lm, calibration).selectors) == set(FITTED) - left_out
-    assert "an unknown kind of model" in caplog.text
+    monkeypatch.setattr(broken, "require", unknown)
+    left = {name for name in FITTED if not name.startswith(broken.name)}
+    assert set(with_fitted_selectors(bank, lm, calibration).selectors) == left
+    assert "is left out: an unknown kind of model." in caplog.text
     costs = cross_fitted_losses(bank, lm, calibration, seed=0, folds=2)
-    assert set(costs) == {"none", "attention", *FITTED, "oracle"} - left_out
+    assert set(costs) == left | {"none", "oracle"} | ({"attention"} if broken is RouterSelector else set())
 
 
 def test_costs_are_ordered_and_the_oracle_bounds_them(bank, lm, calibration):
