@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", str, None)
 
-DEFAULT_SELECTOR = "router"
 WITHOUT_FITTING = "none"
 """What chooses by default where the bank holds no fitted router: rules that were not fitted may do harm."""
 
@@ -40,10 +39,11 @@ def load_prompted(
     from idp.model.aliases import resolve
 
     spec = resolve(model)
-    from idp.select.registry import get_selector
+    from idp.select.registry import AUTO, get_selector
 
-    if selector is not None:
-        get_selector(selector)  # a wrong name should not cost the wait for the model
+    wanted = None if selector == AUTO else selector
+    if wanted is not None:
+        get_selector(wanted)  # a wrong name should not cost the wait for the model
     observer.stage(f"loading {spec.name}", None)
     from idp.dynamic.wrap import prepare
     from idp.model.load import load
@@ -52,8 +52,7 @@ def load_prompted(
     if selector == "none" and folder is None:
         return prepare(lm, None, "none", seed=seed)
     bank = open_bank(folder or spec.bank)
-    chosen = selector or _default_selector(bank, observer)
-    return prepare(lm, bank, chosen, allow_mismatch=allow_mismatch, seed=seed)
+    return prepare(lm, bank, wanted or _default_selector(bank, observer), allow_mismatch=allow_mismatch, seed=seed)
 
 
 def open_bank(path: str | None) -> PromptBank:
@@ -65,9 +64,11 @@ def open_bank(path: str | None) -> PromptBank:
 
 
 def _default_selector(bank: PromptBank, observer: Observer) -> str:
-    if DEFAULT_SELECTOR in bank.selectors:
-        return DEFAULT_SELECTOR
-    observer.note(f"the bank holds no fitted {DEFAULT_SELECTOR}, so no prompt is used; --selector names another rule.")
+    from idp.select.registry import default_selector
+
+    if found := default_selector(bank):
+        return found
+    observer.note("the bank holds no fitted router, so no prompt is used; --selector names another rule.")
     return WITHOUT_FITTING
 
 

@@ -14,7 +14,7 @@ from idp.model.loaded import LanguageModel
 from idp.run.store import BUDGET, PrefixStore
 from idp.select.base import Selector
 from idp.select.constant import NoneSelector
-from idp.select.registry import get_selector
+from idp.select.registry import AUTO, DEFAULTS, default_selector, get_selector
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,7 +26,7 @@ def wrap(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     bank: PromptBank | str | os.PathLike[str] | None = None,
-    selector: str | Selector = "router",
+    selector: str | Selector = AUTO,
     *,
     allow_mismatch: bool = False,
     seed: int = 0,
@@ -40,7 +40,8 @@ def wrap(
             weights ask for no gradients.
         tokenizer: its tokenizer.
         bank: the prompts, or where `PromptBank.load` finds them; None only with selector `none`.
-        selector: a name, or a selector of yours. What a selector has learned is read from the bank.
+        selector: a name, or a selector of yours. What a selector has learned is read from the bank. `auto` is the best
+            router that the bank holds (`idp.select.registry.DEFAULTS`); `router` runs nothing to choose.
         allow_mismatch: use the bank although it was made for another model.
         seed: for selectors that draw at random.
         prefix_budget: bytes of compiled prompts kept in memory; those beyond it are compiled when they are needed.
@@ -56,7 +57,7 @@ def wrap(
         SelectorError: an unknown selector, or one that is not fitted on this bank.
 
     Example:
-        >>> prompted = idp.wrap(model, tokenizer, bank="my-bank", selector="router")  # doctest: +SKIP
+        >>> prompted = idp.wrap(model, tokenizer, bank="my-bank")  # doctest: +SKIP
         >>> prompted.generate(**tokenizer("The capital of France is", return_tensors="pt"))  # doctest: +SKIP
     """
     lm = LanguageModel(model, tokenizer, _name(model, tokenizer))
@@ -115,7 +116,8 @@ def prepare(
     if prompts.fingerprint is not None:  # a bank of text fits any model, and hashing a large one takes seconds
         prompts.require(lm.fingerprint, allow_mismatch=allow_mismatch)
     store = PrefixStore(lm, prompts, budget=prefix_budget, folder=_prefix_folder(bank, keep_prefixes))
-    return DynamicPromptModel(lm, prompts, fitted_selector(selector, prompts, lm, seed=seed), store=store)
+    chosen = default_selector(prompts) or DEFAULTS[-1] if selector == AUTO else selector
+    return DynamicPromptModel(lm, prompts, fitted_selector(chosen, prompts, lm, seed=seed), store=store)
 
 
 def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageModel, *, seed: int = 0) -> Selector:

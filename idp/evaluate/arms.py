@@ -25,6 +25,7 @@ SELECTOR_OF = {
     "attention": "attention",
     "attention-calibrated": "attention:calibrate=center",
     "router": "router",
+    "router-state": "router:features=state",
 }
 """Arms that are a selector on the compressed model."""
 
@@ -42,6 +43,7 @@ ABOUT = {
     "attention": "the IDP paper's rule as written",
     "attention-calibrated": "the same, scores centred on each prompt's mean",
     "router": "linear router on the mean input embedding, trained on expected loss",
+    "router-state": "the same on the hidden state half-way up, which takes half a pass; the default",
     "oracle": "the best prompt per item in hindsight: a bound, not a method",
 }
 

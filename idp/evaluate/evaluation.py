@@ -12,8 +12,8 @@ from idp.evaluate.tasks import EvalTask
 
 REFERENCES = ("compressed", "static")
 """Arms that every arm is compared with."""
-DEFAULT_ARM = "router"
-"""The arm that is compared with every other."""
+DEFAULT_ARMS = ("router-state", "router")
+"""The first of these that was run is compared with every other arm."""
 BOUND = "oracle"
 
 
@@ -41,7 +41,7 @@ class Evaluation:
     def main_arm(self) -> ArmResult:
         """The arm whose lm-eval results stand at the top level of the results file."""
         methods = [arm for name, arm in self.arms.items() if name != BOUND] or list(self.arms.values())
-        return self.arms.get(DEFAULT_ARM) or methods[-1]
+        return next((self.arms[name] for name in DEFAULT_ARMS if name in self.arms), methods[-1])
 
     @cached_property
     def gaps(self) -> dict[str, Interval]:
@@ -55,19 +55,24 @@ class Evaluation:
 
     @cached_property
     def paired(self) -> list[Paired]:
-        """Every arm against the compressed model and the static prompt, and the router against every other arm."""
+        """Every arm against the compressed model and the static prompt, and the best router against every other arm."""
+        best = self._best
         pairs = [(a, b) for b in REFERENCES for a in self._items if b in self._items and a != b]
-        others = [name for name in self._items if name not in (*REFERENCES, DEFAULT_ARM, "dense", BOUND)]
-        pairs += [(DEFAULT_ARM, b) for b in others if DEFAULT_ARM in self._items]
+        others = [name for name in self._items if name not in (*REFERENCES, best, "dense", BOUND)]
+        pairs += [(best, b) for b in others if best]
         kept = [pair for pair in pairs if pair != ("compressed", "static") or ("static", "compressed") not in pairs]
         return [compare(a, b, self._items, self._boot, self.settings.seed) for a, b in kept]
 
     @cached_property
     def detectable(self) -> float | None:
         """Smallest true difference between router and static that this many items find with 80 % power."""
-        if not {DEFAULT_ARM, "static"} <= self._items.keys():
+        if not self._best or "static" not in self._items:
             return None
-        return detectable(self._items[DEFAULT_ARM], self._items["static"]) or None  # 0: they answer all alike
+        return detectable(self._items[self._best], self._items["static"]) or None  # 0: they answer all alike
+
+    @property
+    def _best(self) -> str | None:
+        return next((name for name in DEFAULT_ARMS if name in self._items), None)
 
     @cached_property
     def _items(self) -> dict[str, Items]:

@@ -42,6 +42,7 @@ from idp.run.inputs import pad_left
 from idp.run.packing import parts_of
 from idp.run.score import Request, score
 from idp.select.base import Selection, Selector
+from idp.select.registry import AUTO
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class IdpLM(HFLM):
         self,
         pretrained: str | LanguageModel,
         bank: str | PromptBank | None = None,
-        selector: str | Selector | None = "router",
+        selector: str | Selector | None = AUTO,
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | str = 32,

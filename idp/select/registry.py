@@ -6,14 +6,25 @@ import inspect
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from idp.bank.bank import PromptBank
 from idp.errors import SelectorError, suggest
 from idp.select.base import Selector
 from idp.specs import parse_spec
 
-__all__ = ["GROUP", "get_selector", "selector_names"]
+__all__ = ["AUTO", "DEFAULTS", "GROUP", "default_selector", "get_selector", "selector_names"]
 
 GROUP = "idp.selectors"
 """Entry point group that selectors are declared in; a package adds its own there."""
+
+AUTO = "auto"
+"""Stands for the default."""
+
+DEFAULTS = ("router:features=state", "router")
+"""The default is the first of these that the bank knows.
+
+On held-out questions the first covers 18 % of the distance from the static prompt to the best one in hindsight, the
+second 10 %. It takes 0.9 % of a request of 32 tokens that generates 64, the second a tenth of that (docs/reference.md).
+"""
 
 
 def selector_names() -> list[str]:
@@ -57,6 +68,16 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
         return made(**(defaults | options))
     except (TypeError, ValueError) as error:
         raise SelectorError(f"selector {name!r} does not take these options: {error}.") from error
+
+
+def default_selector(bank: PromptBank) -> str | None:
+    """Return the best of `DEFAULTS` that a bank holds the state of; None where it holds none of them.
+
+    Example:
+        >>> default_selector(PromptBank.load("tuned/sparse"))
+        'router:features=state'
+    """
+    return next((name for name in DEFAULTS if name in bank.selectors), None)
 
 
 def _find(name: str) -> EntryPoint:

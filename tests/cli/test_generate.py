@@ -70,6 +70,7 @@ def test_by_default_no_prompt_is_used_where_no_router_is_fitted(generate: Run) -
     result = generate("The river runs", "--json")
     assert rows(result)[0]["selector"] == "none"
     assert "no fitted router" in result.stderr
+    assert rows(generate("The river runs", "--selector", "auto", "--json"))[0]["selector"] == "none"
 
 
 def test_text_from_stdin(generate: Run) -> None:

@@ -9,7 +9,7 @@ from idp.bank.prompt import Prompt
 from idp.dynamic.wrap import fitted_selector, wrap
 from idp.errors import BankError, ModelError, SelectorError
 from idp.select.calibration import Calibration
-from idp.select.registry import get_selector
+from idp.select.registry import default_selector, get_selector
 
 
 def _calibration(bank):
@@ -46,6 +46,20 @@ def test_a_fitted_selector_is_taken_as_it_is(tiny_lm, mixed_bank):
     assert wrap(lm.model, lm.tokenizer, bank, selector).selector is selector
     with pytest.raises(SelectorError, match="fitted on another bank"):
         fitted_selector(selector, PromptBank(bank.prompts[:2]), lm)
+
+
+def test_the_default_is_the_best_router_that_the_bank_holds(tiny_lm, mixed_bank):
+    lm = tiny_lm()
+    bank = mixed_bank(lm)
+    assert default_selector(bank) is None
+    with pytest.raises(SelectorError, match="'router' learns from calibration losses"):
+        wrap(lm.model, lm.tokenizer, bank)
+    for name, passes in (("router", 0.0), ("router:features=state", 0.5)):
+        bank = bank.with_selector(name, get_selector(name, l2=1.0).fit(bank, lm, _calibration(bank)).state())
+        assert default_selector(bank) == name
+        for chosen in (wrap(lm.model, lm.tokenizer, bank), wrap(lm.model, lm.tokenizer, bank, "auto")):
+            assert chosen.selector.cost.forwards == passes
+    assert wrap(lm.model, lm.tokenizer, bank, "router").selector.cost.forwards == 0.0
 
 
 def test_the_seed_reaches_the_selector(tiny_lm, mixed_bank):

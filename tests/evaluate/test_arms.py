@@ -8,7 +8,7 @@ import pytest
 from idp.errors import SelectorError, TaskError
 from idp.evaluate import IdpLM, arms
 from idp.evaluate.arms import ABOUT, ARMS, SELECTOR_OF, check_arms, run_arm
-from idp.evaluate.evaluation import BOUND, DEFAULT_ARM, REFERENCES
+from idp.evaluate.evaluation import BOUND, DEFAULT_ARMS, REFERENCES
 from idp.select.registry import get_selector
 from idp.tune.fitting import FITTED
 
@@ -42,7 +42,7 @@ def test_no_arm_at_all_is_an_error():
 
 def test_every_arm_is_described_and_every_selector_exists():
     assert set(ABOUT) == set(ARMS)
-    assert {*REFERENCES, DEFAULT_ARM, BOUND} <= set(ARMS)
+    assert {*REFERENCES, *DEFAULT_ARMS, BOUND} <= set(ARMS)
     for spec in SELECTOR_OF.values():
         get_selector(spec)
 

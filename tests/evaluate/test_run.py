@@ -13,11 +13,13 @@ from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.evaluate import IdpLM, Settings, evaluate, write_report
 from idp.evaluate.arms import ARMS
+from idp.evaluate.evaluation import DEFAULT_ARMS
 from idp.evaluate.report import footnotes, interval, p_text, percent, table
 from idp.resources import eval_dir
 
 TASKS = ("atlas_easy", "atlas_trivia", "atlas_last_word", "atlas_text", "atlas_control")
 LIMIT = 6
+ROUTER = DEFAULT_ARMS[0]
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +118,7 @@ def test_the_key_idp_holds_what_was_agreed(whole, results):
 def test_the_router_is_compared_with_every_other_method_once(results):
     pairs = [(pair["a"], pair["b"]) for pair in results["idp"]["paired"]]
     assert len(pairs) == len(set(pairs)) == len({frozenset(pair) for pair in pairs})
-    assert {("router", "static"), ("router", "compressed"), ("router", "attention"), ("static", "compressed")} <= set(
-        pairs
-    )
+    assert {(ROUTER, "static"), (ROUTER, "compressed"), (ROUTER, "attention"), (ROUTER, "router")} <= set(pairs)
 
 
 def test_samples_carry_the_choice_and_its_scores(whole):
@@ -139,7 +139,11 @@ def test_samples_carry_the_choice_and_its_scores(whole):
 
 
 def test_the_results_say_how_to_get_them_again_from_lm_eval(settings, results, compressed, bank_folder):
-    assert results["config"]["model_args"] == {"pretrained": compressed, "bank": bank_folder, "selector": "router"}
+    assert results["config"]["model_args"] == {
+        "pretrained": compressed,
+        "bank": bank_folder,
+        "selector": "router:features=state",
+    }
     args = {"bank": None, "arms": ("random",), "tasks": ("atlas_easy",), "limit": 2}
     random = json.loads(write_report(evaluate(settings(**args)))["results"].read_text())
     again = random["config"]["model_args"]
