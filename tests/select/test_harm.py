@@ -27,11 +27,12 @@ def _inputs(count: int, seed: int, words: range = range(100, 130)) -> list[list[
     return [(words.start + torch.randint(len(words), (6,), generator=random)).tolist() for _ in range(count)]
 
 
-def test_prompts_that_always_hurt_are_never_chosen(tiny_lm: Any) -> None:
+@pytest.mark.parametrize("features", ["embedding", "state"])
+def test_prompts_that_always_hurt_are_never_chosen(tiny_lm: Any, features: str) -> None:
     inputs = _inputs(120, seed=0)
     losses = torch.rand(120, 3, generator=torch.Generator().manual_seed(1))
     losses[:, :2] += 1.0
-    router = RouterSelector().fit(BANK, tiny_lm(), Calibration(inputs, losses))
+    router = RouterSelector(features=features).fit(BANK, tiny_lm(), Calibration(inputs, losses))
     assert {choice.index for choice in router.select_batch([*inputs, *_inputs(60, seed=2), []])} == {-1}
 
 
@@ -54,7 +55,8 @@ def test_where_only_noise_speaks_for_prompts_the_router_abstains_and_says_so(
     assert chosen(careful) < chosen(careless) / 2
 
 
-def test_a_bank_of_harmful_prompts_on_a_real_model(tiny_lm: Any) -> None:
+@pytest.mark.parametrize("features", ["embedding", "state"])
+def test_a_bank_of_harmful_prompts_on_a_real_model(tiny_lm: Any, features: str) -> None:
     """Huge vectors in front of a model make every answer a guess; the model itself is taught nothing here."""
     lm = tiny_lm()
     random = torch.Generator().manual_seed(6)
@@ -68,7 +70,7 @@ def test_a_bank_of_harmful_prompts_on_a_real_model(tiny_lm: Any) -> None:
     examples = [Example(tuple(ids), ((answer,),), 0, "t") for ids, answer in zip(contexts, likely, strict=True)]
     losses = example_losses(store, examples)
     assert losses[:, -1].mean() < losses[:, :-1].mean(dim=0).min()
-    router = RouterSelector().fit(bank, lm, Calibration(contexts[:60], losses[:60]))
+    router = RouterSelector(features=features).fit(bank, lm, Calibration(contexts[:60], losses[:60]))
     rows = torch.arange(60, 80)
     chosen = losses[rows, [choice.index for choice in router.select_batch(contexts[60:])]]
     excess = chosen - losses[60:, -1]
