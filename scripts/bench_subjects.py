@@ -135,7 +135,7 @@ class Subjects:
     def __init__(self, lm: LanguageModel, plan: Plan, selector: str = "router") -> None:
         self.lm, self.plan, self.chooser = lm, plan, selector
         self.bank = PromptBank([random_prompt(lm, length, plan.seed) for length in plan.lengths])
-        self.selector = get_selector(selector).fit(self.bank, lm, calibration(lm, plan))
+        self.selector = get_selector(selector, seed=plan.seed).fit(self.bank, lm, calibration(lm, plan))
         self.router = compiled(DynamicPromptModel(lm, self.bank, self.selector), range(PROMPTS))
         self.singles = [self.call([topic]) for topic in spaced(PROMPTS, plan.singles)]
         self.batch = self.call([place % PROMPTS for place in range(plan.batch)])

@@ -3,7 +3,7 @@
 A piece is read, a selector chooses, and what follows is predicted under the prompt it chose, under none, and under the
 static one. The reference world's own running text, from its midst, is always among the texts.
 
-    python scripts/study_harm.py brown=brown.txt.xz code=idp/select/router.py --json runs/study-harm.json
+    python scripts/study_harm.py brown=brown.txt.xz code=code.txt --json runs/study-harm.json
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from idp.bank.bank import PromptBank
 from idp.cli.errors import guarded
+from idp.cli.options import split_names
 from idp.cli.quiet import hush
 from idp.dynamic.wrap import fitted_selector
 from idp.errors import BankError, TaskError
@@ -146,7 +147,7 @@ def main(
     lm, prompts = load(spec), PromptBank.load(folder)
     prompts.require(lm.fingerprint)
     store = PrefixStore(lm, prompts)
-    rows = [row for text in named for row in harm(store, prompts, text, selectors.split(","), count)]
+    rows = [row for text in named for row in harm(store, prompts, text, split_names(selectors), count)]
     if json_file is not None:
         content: list[dict[str, Any]] = [row._asdict() for row in rows]
         atomic_write_text(json_file, json_text(content))

@@ -6,7 +6,7 @@ rows know what no selector can that runs nothing: what the model says under ever
 
     python scripts/study_selectors.py --model reference --out runs/study-selectors
 
-What is measured is kept in the folder. No evaluation item is used.
+Losses are kept in the folder. No evaluation item is used.
 """
 
 from __future__ import annotations

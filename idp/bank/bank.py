@@ -152,7 +152,9 @@ class PromptBank:
         if self.fingerprint.hidden_size != fingerprint.hidden_size and any(prompt.kind == "soft" for prompt in self):
             raise BankError(f"{message} Prompts of another width cannot be put in front of it.")
         if not allow_mismatch:
-            raise BankError(f"{message} Choose the model's own bank, or allow the mismatch to study transfer.")
+            raise BankError(
+                f"{message} Choose the model's own bank, or allow the mismatch (--allow-mismatch) to study transfer."
+            )
         _LOG.warning("%s Going on, as asked.", message)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:

@@ -156,7 +156,10 @@ class _Tensors:
         self._file = TensorFile(path)
         self._whole = self._file.nbytes <= _READ_WHOLE
         if (self._whole or not _vouched(description)) and self._file.sha256() != description["tensors_sha256"]:
-            raise BankError(f"{path} is damaged or belongs to another bank: its checksum is not the one in {_JSON}.")
+            raise BankError(
+                f"{path} is damaged or belongs to another bank: its checksum is not the one in {_JSON}. Copy or build "
+                "the bank again."
+            )
         self._places = self._file.places()
 
     def embedding(self, name: str, digest: str | None) -> Tensor | Stored:

@@ -98,7 +98,7 @@ def _row(prompted: DynamicPromptModel, text: str, answer: str, number: int) -> d
         "prompt": None if prompted.bank is None or chosen.index == -1 else prompted.bank[chosen.index].name,
         "score": finite(chosen.score),
         "scores": scores,
-        "selector": prompted.selector.name if prompted.selector else "none",
+        "selector": (prompted.selector.spec or prompted.selector.name) if prompted.selector else "none",
     }
 
 

@@ -34,7 +34,7 @@ AllowMismatch = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
 DType = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 SelectorName = Annotated[
-    str | None, typer.Option("--selector", "-s", help="Default: the best router that the bank holds, or none.")
+    str | None, typer.Option("--selector", "-s", help="Default: auto, the best router that the bank holds, or none.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")]
 FitItems = Annotated[

@@ -41,7 +41,8 @@ def wrap(
         tokenizer: its tokenizer.
         bank: the prompts, or where `PromptBank.load` finds them; None only with selector `none`.
         selector: a name, or a selector of yours. What a selector has learned is read from the bank. `auto` is the best
-            router that the bank holds (`idp.select.registry.DEFAULTS`); `router` runs nothing to choose.
+            router that the bank holds (`idp.select.registry.DEFAULTS`), and an error where it holds none; `router` runs
+            nothing to choose.
         allow_mismatch: use the bank although it was made for another model.
         seed: for selectors that draw at random.
         prefix_budget: bytes of compiled prompts kept in memory; those beyond it are compiled when they are needed.
@@ -148,9 +149,10 @@ def fitted_selector(selector: str | Selector, bank: PromptBank, lm: LanguageMode
     if (needs := made.needs_for(bank)) == "nothing":
         return made.fit(bank, lm)
     raise SelectorError(
-        f"selector {kept!r} learns from calibration {needs}, and the bank holds no fitted one: fit it with "
-        f"selector.fit(bank, lm, calibration) and pass the selector, or keep it with bank.with_selector({kept!r}, "
-        "selector.state())."
+        f"selector {kept!r} learns from calibration {needs}, and the bank holds no fitted one, but "
+        f"{', '.join(bank.selectors) or 'none at all'}: take one of those; or fit it with selector.fit(bank, lm, "
+        f"calibration) and pass the selector, or keep it with bank.with_selector({kept!r}, selector.state()). "
+        "idp eval and idp select compare fit what they are asked for."
     )
 
 

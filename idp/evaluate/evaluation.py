@@ -65,7 +65,7 @@ class Evaluation:
 
     @cached_property
     def detectable(self) -> float | None:
-        """Smallest true difference between router and static that this many items find with 80 % power."""
+        """Smallest true difference between the best router and static that this many items find with 80 % power."""
         if not self._best or "static" not in self._items:
             return None
         return detectable(self._items[self._best], self._items["static"]) or None  # 0: they answer all alike

@@ -181,7 +181,7 @@ def footnotes(evaluation: Evaluation) -> list[str]:
     if evaluation.detectable is not None:
         lines.append(
             f"This many items detect a difference of {100 * evaluation.detectable:.1f} points between two arms like "
-            "router and static (5 % level, 80 % power)."
+            "routers and static (5 % level, 80 % power)."
         )
     return lines + evaluation.notes
 

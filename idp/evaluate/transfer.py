@@ -19,7 +19,7 @@ from idp.observer import Observer, Silent
 
 __all__ = ["ARMS", "Transferred", "transfer", "write_transfer"]
 
-ARMS = ("dense", "compressed", "static", "router")
+ARMS = ("dense", "compressed", "static", "router", "router-state")
 """What is run on every model unless told otherwise."""
 
 _BASE = "compressed"

@@ -98,6 +98,9 @@ class Selector(ABC):
     probabilities: ClassVar[bool] = False
     """Whether its scores are probabilities, which mixtures then weigh prompts by."""
 
+    spec: str | None = None
+    """What it was asked for by, with its options, where it was made by name."""
+
     _bank: PromptBank | None = None
     _lm: LanguageModel | None = None
 

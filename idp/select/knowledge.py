@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from idp.errors import ModelError, SelectorError
+from idp.errors import IdpError, ModelError, SelectorError
 from idp.model.loaded import LanguageModel
 from idp.model.view import num_layers, shallow
 from idp.select.features import mean_embeddings
@@ -95,8 +95,19 @@ class Knowledge:
         found = torch.full((len(inputs), self._lm.hidden_size), torch.nan, dtype=torch.float64)
         rows = [row for row, ids in enumerate(inputs) if len(ids)]
         ends = [end_of(inputs[row], self._lm.bos_token_id) for row in rows]
-        found[rows] = shallow_states(self._lm, self._decoders[name], ends)
+        found[rows] = self._states(name, ends)
         return found
+
+    def _states(self, name: str, ends: list[Sequence[int]]) -> Tensor:
+        try:
+            return shallow_states(self._lm, self._decoders[name], ends)
+        except (IdpError, IndexError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a foreign architecture may fail in any way
+            raise SelectorError(
+                f"the first layers of {self._lm.name} cannot be run by themselves, so it has no states to choose by: "
+                f"{error}. Use selector 'router', which takes the mean input embedding."
+            ) from error
 
 
 def end_of(ids: Sequence[int], bos: int | None) -> Sequence[int]:

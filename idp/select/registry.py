@@ -19,11 +19,16 @@ GROUP = "idp.selectors"
 AUTO = "auto"
 """Stands for the default."""
 
+_HINTS = {
+    AUTO: "it stands for the best router that a bank holds; name one here, such as router:features=state.",
+    "mix": "mixtures are arms of idp eval and rows of idp select compare.",
+}
+
 DEFAULTS = ("router:features=state", "router")
 """The default is the first of these that the bank knows.
 
 On held-out questions the first covers 18 % of the distance from the static prompt to the best one in hindsight, the
-second 10 %. It takes 0.9 % of a request of 32 tokens that generates 64, the second a tenth of that (docs/reference.md).
+second 10 %. It takes 0.9 % of a request of 32 tokens that generates 64, the second 0.1 to 0.5 % (docs/benchmarks.md).
 """
 
 
@@ -51,6 +56,7 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
         >>> get_selector("attention", calibrate="zscore").name
         'attention'
     """
+    spec = name
     name, written = parse_spec(name)
     options = {**written, **options}
     point = _find(name)
@@ -65,9 +71,11 @@ def get_selector(name: str, *, seed: int = 0, **options: Any) -> Selector:
         raise SelectorError(f"selector {name!r} has no option {unknown[0]!r}. {suggest(unknown[0], accepted)}")
     defaults = {"seed": seed} if "seed" in accepted else {}
     try:
-        return made(**(defaults | options))
+        selector: Selector = made(**(defaults | options))
     except (TypeError, ValueError) as error:
         raise SelectorError(f"selector {name!r} does not take these options: {error}.") from error
+    selector.spec = spec
+    return selector
 
 
 def default_selector(bank: PromptBank) -> str | None:
@@ -81,6 +89,8 @@ def default_selector(bank: PromptBank) -> str | None:
 
 
 def _find(name: str) -> EntryPoint:
+    if name in _HINTS:
+        raise SelectorError(f"{name!r} is no selector: {_HINTS[name]}")
     points = tuple(entry_points(group=GROUP, name=name))
     if not points:
         raise SelectorError(f"unknown selector {name!r}. {suggest(name, selector_names())}")

@@ -1,4 +1,4 @@
-"""The default selector: a map from features of the input, trained on what each prompt costs."""
+"""The default selectors: maps from features of the input, trained on what each prompt costs."""
 
 from __future__ import annotations
 
@@ -104,10 +104,15 @@ class RouterSelector(Selector):
             check_features(teacher)
         check_option(self.name, "objective", objective, list(OBJECTIVES))
         for option, value in (("l2", 0.0 if l2 is None else l2), ("hidden", hidden), ("price", price)):
-            if not value >= 0:
-                raise SelectorError(f"{option} of selector {self.name!r} is a number of at least 0, not {value}.")
-        self.features, self.teacher, self.price, self.abstain, self.model = features, teacher, price, abstain, model
-        self.seed, self.l2, self._training = seed, l2, Training(objective, hidden, l2, seed, abstain)
+            if not (isinstance(value, int | float) and value >= 0):
+                raise SelectorError(f"{option} of selector {self.name!r} is a number of at least 0, not {value!r}.")
+        if not float(hidden).is_integer():
+            raise SelectorError(f"hidden of selector {self.name!r} is a whole number of units, not {hidden}.")
+        if abstain not in (0, 1):
+            raise SelectorError(f"abstain of selector {self.name!r} is 0 or 1, not {abstain!r}.")
+        self.features, self.teacher, self.price, self.model = features, teacher, price, model
+        self.seed, self.l2, self.abstain = seed, l2, bool(abstain)
+        self._training = Training(objective, int(hidden), l2, seed, self.abstain)
         self._map: Linear | None = None
         self._typical: Typical | None = None
         self._knowledge: Knowledge | None = None
@@ -118,10 +123,10 @@ class RouterSelector(Selector):
         return "losses"
 
     def require(self, lm: LanguageModel) -> None:
-        """Find out whether the features can be had: the layers of the model, and the sentence model."""
-        Knowledge(self.features, lm, self.model)
-        if self.teacher not in ("auto", "none"):
-            Knowledge(self.teacher, lm, self.model)
+        """Find out whether the features can be had, with one token."""
+        for features in (self.features, self.teacher):
+            if features not in ("auto", "none"):
+                Knowledge(features, lm, self.model).of([[0]])
 
     @property
     def forwards(self) -> float:

@@ -4,9 +4,10 @@ import json
 import lzma
 
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
 from idp.errors import TaskError
-from idp.run.score import score
 from idp.run.store import PrefixStore
 
 
@@ -37,14 +38,14 @@ def test_pieces_are_spread_and_need_room(study, tiny_lm):
         study.pieces(lm, "a" * 1299, 5)
 
 
-def test_surprise_is_a_tokens_share(study, tiny_lm, mixed_bank):
+def test_surprise_is_that_of_plain_logits(study, tiny_lm, mixed_bank, plain_logits):
     lm = tiny_lm()
-    store, requests = PrefixStore(lm, mixed_bank(lm)), study.pieces(lm, "The river runs past the old mill. " * 40, 3)
-    expected = [
-        -each.scores[0].loglikelihood / len(request.continuations[0])
-        for each, request in zip(score(store, requests, [0, 1, -1]), requests, strict=True)
-    ]
-    assert study.surprise(store, requests, [0, 1, -1]).tolist() == expected
+    bank, requests = mixed_bank(lm), study.pieces(lm, "The river runs past the old mill. " * 40, 3)
+    found = study.surprise(PrefixStore(lm, bank), requests, [0, 1, -1])
+    for value, request, prompt in zip(found, requests, [bank[0], bank[1], None], strict=True):
+        ids, follows = [*request.context, *request.continuations[0]], torch.tensor(request.continuations[0])
+        logits = plain_logits(lm, prompt, ids)[len(request.context) - 1 : -1]  # (n, V)
+        torch.testing.assert_close(float(value), float(cross_entropy(logits, follows)), atol=1e-4, rtol=0)
 
 
 def test_harm_is_measured_and_printed(study, tmp_path, capsys):

@@ -42,3 +42,15 @@ def test_a_selector_says_beforehand_that_it_cannot_look_into_a_model(tiny_lm, sp
 @pytest.mark.parametrize("architecture", ["llama", "opt"])
 def test_one_that_can_says_nothing(tiny_lm, architecture, spec):
     get_selector(spec).require(tiny_lm(architecture))
+
+
+def test_a_model_whose_first_layers_cannot_be_run_is_found_out_with_one_token(tiny_lm, monkeypatch):
+    """As Llama 4's, whose decoder is the whole model."""
+
+    def broken(*_):
+        raise AttributeError("no 'last_hidden_state'")
+
+    monkeypatch.setattr("idp.select.knowledge.shallow_states", broken)
+    with pytest.raises(SelectorError, match=r"cannot be run by themselves.*last_hidden_state.*Use selector 'router'"):
+        get_selector("router:features=state").require(tiny_lm())
+    get_selector("router").require(tiny_lm())

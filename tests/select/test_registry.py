@@ -52,6 +52,30 @@ def test_unknown_name() -> None:
         get_selector("ruoter")
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("auto", "best router that a bank holds; name one here"),
+        ("mix:how=sum", "mixtures are arms of idp eval"),
+        ("router:hidden=1.5", "whole number"),
+        ("router:hidden=abc", "hidden of selector 'router' is a number of at least 0, not 'abc'"),
+        ("router:l2=abc", "l2 of selector 'router' is a number"),
+        ("router:l2=nan", "l2 of selector 'router' is a number"),
+        ("router:hidden=inf", "whole number"),
+        ("router:price=-1", "price of selector 'router' is a number of at least 0"),
+        ("router:abstain=false", "abstain of selector 'router' is 0 or 1, not 'false'"),
+    ],
+)
+def test_what_is_no_selector_or_no_value_says_what_to_do(spec: str, message: str) -> None:
+    with pytest.raises(SelectorError, match=message):
+        get_selector(spec)
+
+
+def test_a_selector_says_what_it_was_asked_for_by() -> None:
+    assert get_selector("router:features=state").spec == "router:features=state"
+    assert RouterSelector().spec is None
+
+
 def test_unknown_option() -> None:
     with pytest.raises(SelectorError, match=r"no option 'calibration'\. Did you mean 'calibrate'"):
         get_selector("attention", calibration="zscore")

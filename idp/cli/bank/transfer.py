@@ -28,7 +28,9 @@ Dense = Annotated[
 Tasks = Annotated[str, typer.Option("--tasks", "-t", callback=check_names, help="Tasks or suites, comma-separated.")]
 Arms = Annotated[
     str | None,
-    typer.Option("--arms", "-a", callback=check_names, help="Rows a model. Default: dense,compressed,static,router."),
+    typer.Option(
+        "--arms", "-a", callback=check_names, help="Rows a model. Default: dense,compressed,static,router,router-state."
+    ),
 ]
 Output = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of the results.")]
 

@@ -121,6 +121,7 @@ def _print(found: Comparison, choices: bool) -> None:
     from rich.text import Text
 
     from idp.cli.tables import column_groups
+    from idp.select.registry import DEFAULTS
 
     console = Console()
     items = sum(found.items.values())
@@ -128,7 +129,7 @@ def _print(found: Comparison, choices: bool) -> None:
     names = [short(row.name) for row in found.rows]
     headers = ["selector", "mean", "+ points", "p", "loss", "regret", "covered [95 %]", "best", "passes", "ms", "alone"]
     rows = [[name, *_cells(row)] for name, row in zip(names, found.rows, strict=True)]
-    for table in column_groups(headers, rows, console, main="router", gap=2):
+    for table in column_groups(headers, rows, console, main=DEFAULTS[0], gap=2):
         console.print(table, "")
     if choices:
         console.print(Text("What was chosen, percent of a task's items", style="bold"))

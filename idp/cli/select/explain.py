@@ -57,7 +57,7 @@ def explained(prompted: DynamicPromptModel, text: str) -> dict[str, Any]:
     return {
         "text": text,
         "tokens": len(ids),
-        "selector": prompted.selector.name,
+        "selector": prompted.selector.spec or prompted.selector.name,
         "chosen": NO_PROMPT if prompted.bank is None or choice.index == -1 else prompted.bank[choice.index].name,
         "scores": {name: finite(score) for name, score in scores},
     }
