@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +14,7 @@ from idp.errors import SelectorError, TaskError
 from idp.select.attention import AttentionSelector
 from idp.select.base import Selector, chosen_losses
 from idp.select.calibration import Calibration
-from idp.select.constant import StaticSelector
-from idp.select.router import RouterSelector
+from idp.select.registry import get_selector
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
@@ -24,14 +23,8 @@ __all__ = ["FITTED", "cost", "cross_fitted_losses", "with_fitted_selectors"]
 
 _LOG = logging.getLogger(__name__)
 
-FITTED: dict[str, Callable[[int], Selector]] = {
-    "static": lambda seed: StaticSelector(),
-    "attention:calibrate=center": lambda seed: AttentionSelector(calibrate="center"),
-    "attention:calibrate=zscore": lambda seed: AttentionSelector(calibrate="zscore"),
-    "router": lambda seed: RouterSelector(seed=seed),
-    "router:features=state": lambda seed: RouterSelector(seed=seed, features="state"),
-}
-"""Name in the bank, and the selector made with a seed."""
+FITTED = ("static", "attention:calibrate=center", "attention:calibrate=zscore", "router", "router:features=state")
+"""What a built bank carries, each under its name in the bank."""
 
 
 def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Calibration, seed: int = 0) -> PromptBank:
@@ -39,17 +32,17 @@ def with_fitted_selectors(bank: PromptBank, lm: LanguageModel, calibration: Cali
 
     One that does not know the model's architecture is left out, with a warning.
     """
-    for name in _usable(lm, seed):
-        bank = bank.with_selector(name, FITTED[name](seed).fit(bank, lm, calibration).state())
+    for name in _usable(lm):
+        bank = bank.with_selector(name, get_selector(name, seed=seed).fit(bank, lm, calibration).state())
     return bank
 
 
-def _usable(lm: LanguageModel, seed: int) -> list[str]:
+def _usable(lm: LanguageModel) -> list[str]:
     """The names in `FITTED`, without those that cannot look into a model of this kind."""
     usable = []
-    for name, make in FITTED.items():
+    for name in FITTED:
         try:
-            make(seed).require(lm)
+            get_selector(name).require(lm)
             usable.append(name)
         except SelectorError as error:
             _LOG.warning("%s is left out: %s", name, error)
@@ -83,7 +76,7 @@ def cross_fitted_losses(
         raise TaskError(f"cannot cut {distinct} different calibration inputs into {folds} folds.")
     losses = calibration.require_losses(len(bank))  # (N, m + 1)
     inputs = list(calibration.inputs)
-    usable = _usable(lm, seed)
+    usable = _usable(lm)
     costs = {"none": losses[:, -1]}
     if "attention:calibrate=center" in usable:
         costs["attention"] = cost(AttentionSelector().fit(bank, lm), inputs, losses)
@@ -93,7 +86,7 @@ def cross_fitted_losses(
         inside = (parts == fold).nonzero()[:, 0].tolist()
         rest = calibration.rows((parts != fold).nonzero()[:, 0].tolist())
         for name in usable:
-            selector = FITTED[name](seed).fit(bank, lm, rest)
+            selector = get_selector(name, seed=seed).fit(bank, lm, rest)
             costs[name][inside] = cost(selector, [inputs[i] for i in inside], losses[inside])
     return costs | {"oracle": losses.min(dim=1).values}
 
