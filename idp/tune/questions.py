@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idp.errors import TaskError, suggest
+from idp.text.files import read_records
 from idp.tune.config import BuildConfig
 from idp.tune.examples import Example, encode
-from idp.tune.textfiles import read_records
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,7 @@ TEMPLATE = BuildConfig.template
 """How a question is put unless told otherwise."""
 
 _PLACE = "{question}"
-_FIELDS = ("answer", "answers", "choices", "context", "continuations", "group", "question")
+_FIELDS = ("answer", "answers", "choices", "context", "continuations", "group", "kind", "question")
 _FORMS = (
     {"question"},
     {"question", "answer"},
@@ -48,6 +48,7 @@ class Question:
             known and not to be chosen from anything.
         answer: index of the right option, None where it is not known.
         group: the task it comes from.
+        kind: the kind of fact it asks, by which `idp model damage` tells its questions apart; may be empty.
 
     Raises:
         TaskError: an empty text, or an answer that is none of the options.
@@ -61,6 +62,7 @@ class Question:
     options: tuple[str, ...]
     answer: int | None
     group: str
+    kind: str = ""
 
     def __post_init__(self) -> None:
         """Check what everything later relies on."""
@@ -76,8 +78,8 @@ def read_questions(
 ) -> list[Question]:
     r"""Read questions from JSON lines.
 
-    A line is one of these; `group` may stand beside any of them, and a `context`, which is put before the question on
-    lines of its own, beside any `question`:
+    A line is one of these; `group` and `kind` may stand beside any of them, and a `context`, which is put before the
+    question on lines of its own, beside any `question`:
 
         {"question": ..., "answer": "text"}                             or "answers": [...], the first of which counts
         {"question": ..., "choices": [...], "answer": 1}                 counted from 0
@@ -119,7 +121,11 @@ def read_questions(
 def _question(row: dict[str, Any], template: str, group: str) -> Question:
     row = {name: value for name, value in row.items() if value is not None}
     _check_fields(row)
-    group = _text(row, "group") if "group" in row else group
+    group, kind = (_text(row, name) if name in row else default for name, default in (("group", group), ("kind", "")))
+    return replace(_asked(row, template, group), kind=kind)
+
+
+def _asked(row: dict[str, Any], template: str, group: str) -> Question:
     if "continuations" in row:
         return Question(_text(row, "context"), tuple(_texts(row, "continuations")), _index(row), group)
     context = template.replace(_PLACE, _text(row, "question"))
@@ -138,7 +144,7 @@ def _check_fields(row: dict[str, Any]) -> None:
     # A misspelt field would turn an answered question into one without an answer, so none is passed over.
     if unknown := sorted(row.keys() - set(_FIELDS)):
         raise TaskError(f"unknown field {unknown[0]!r}. {suggest(unknown[0], _FIELDS)}")
-    fields = row.keys() - {"group"}
+    fields = row.keys() - {"group", "kind"}
     if fields not in _FORMS and not ("question" in fields and fields - {"context"} in _FORMS):
         raise TaskError(
             f"the fields {', '.join(sorted(row)) or '(none)'} make no question: give question with answer, answers, "

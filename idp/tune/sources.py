@@ -14,8 +14,9 @@ from idp.errors import TaskError
 from idp.files import public_name
 from idp.observer import Observer
 from idp.run.store import PrefixStore
+from idp.text.documents import read_documents
+from idp.text.rows import token_rows
 from idp.tune.config import BuildConfig
-from idp.tune.corpus import pack, read_documents
 from idp.tune.examples import Example, fitting
 from idp.tune.labels import label
 from idp.tune.overlap import Overlap, overlaps
@@ -84,9 +85,9 @@ def gather(
     counts: Counter[str] = Counter()
     for source in config.text:
         documents = read_documents(source, field=config.text_field, split=config.text_split)
-        rows = pack(lm, documents, config.row_tokens, rows=config.limit or None)
+        rows = token_rows(lm, documents, config.row_tokens, rows=config.limit or None)
         counts[Path(source).name] += len(rows)
-        examples += rows
+        examples += [Example(row[:1], (row[1:],), 0, "text") for row in rows]
     for source in config.questions:
         found = _questions(lm, Path(source), config, dense, folder, observer)
         counts[Path(source).name] += len(found)

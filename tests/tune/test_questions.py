@@ -54,6 +54,13 @@ def test_groups_come_from_the_row_the_call_or_the_file(read, tmp_path):
     assert read_questions(path)[0].group == "packed"
 
 
+def test_a_kind_may_stand_beside_any_form(read):
+    rows = {"question": "Who?", "kind": "people"}, {"context": "Ann", "continuations": ["came"], "kind": "deeds"}
+    assert [question.kind for question in read(*rows, {"question": "Who?", "kind": None})] == ["people", "deeds", ""]
+    with pytest.raises(TaskError, match="'kind' has to be a text"):
+        read({"question": "Who?", "kind": 3})
+
+
 def test_the_template_is_the_callers_braces_and_all(read):
     assert read({"question": "{who}?"}, template="{Q} {question} {}")[0].context == "{Q} {who}? {}"
     with pytest.raises(TaskError, match="no {question}"):

@@ -1,24 +1,17 @@
-"""Running text: from files, folders and data sets to rows of equally many tokens."""
+"""Documents of running text, from files, folders and data sets."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from idp.errors import TaskError, suggest
-from idp.tune.examples import Example
-from idp.tune.textfiles import ending, read_lines, read_records
+from idp.text.files import ending, read_lines, read_records
 
-if TYPE_CHECKING:
-    from idp.model.loaded import LanguageModel
-
-__all__ = ["END_OF_TEXT", "pack", "read_documents"]
-
-_LOG = logging.getLogger(__name__)
+__all__ = ["END_OF_TEXT", "read_documents"]
 
 END_OF_TEXT = "<|endoftext|>"
 """A line that holds only this stands between two documents of a text file."""
@@ -125,59 +118,3 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
     if not isinstance(text, str):
         raise TaskError(f"{where}: no text in a field {field!r}. {suggest(field, row)}")
     return text
-
-
-def pack(
-    lm: LanguageModel, documents: Iterable[str], row_tokens: int, *, group: str = "text", rows: int | None = None
-) -> list[Example]:
-    """Cut documents into rows of equally many tokens, across their borders.
-
-    Documents are tokenized without special tokens and joined by the end token (by an empty line where the tokenizer has
-    none). Of a row of `L` tokens the first is read and not predicted, which leaves `L - 1` targets.
-
-    Args:
-        lm: the model whose tokenizer is used.
-        documents: texts; no more of them are read than the rows need.
-        row_tokens: length `L` of a row.
-        group: the task that the rows are said to come from.
-        rows: most rows; None for all.
-
-    Returns:
-        The rows; an incomplete one at the end is kept only where it is the only one.
-
-    Raises:
-        TaskError: less than two tokens of text, or a length that makes no row or does not fit into the model's context.
-
-    Source: arXiv 2305.11186 (`compress-then-prompt`), which cuts its corpus so.
-
-    Example:
-        >>> [row.is_text for row in pack(lm, ["The river runs past the mill."], 4)]  # doctest: +SKIP
-        [True]
-    """
-    if not 2 <= row_tokens <= lm.max_length:
-        raise TaskError(f"rows of {row_tokens} tokens are not possible; {lm.name} can be given 2 to {lm.max_length}.")
-    if rows is not None and rows < 1:
-        raise TaskError(f"cannot make {rows} rows of text; ask for 1 or more.")
-    tokens = _tokens(lm, documents)
-    found: list[tuple[int, ...]] = []
-    while (rows is None or len(found) < rows) and (row := tuple(islice(tokens, row_tokens))):
-        if found and len(row) < row_tokens:
-            break
-        found.append(row)
-    if not found or len(found[0]) < 2:
-        raise TaskError("the text has less than two tokens, so there is nothing to predict; give more of it.")
-    if rows is not None and len(found) < rows:
-        _LOG.warning("the text gives %d rows of %d tokens, not %d", len(found), row_tokens, rows)
-    return [Example(row[:1], (row[1:],), 0, group) for row in found]
-
-
-def _tokens(lm: LanguageModel, documents: Iterable[str]) -> Iterator[int]:
-    def tokenized(text: str) -> list[int]:
-        ids: list[int] = lm.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
-
-    between = tokenized("\n\n") if lm.eos_token_id is None else [lm.eos_token_id]
-    for number, document in enumerate(documents):
-        if number:
-            yield from between
-        yield from tokenized(document)

@@ -1,0 +1,1 @@
+"""Running text: read from files, folders and data sets, and cut into rows of tokens."""
