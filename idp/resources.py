@@ -1,12 +1,13 @@
-"""Where the package's data lies: beside the package in a checkout, inside it in an installed wheel."""
+"""Where data lies: the package's own beside it or, in a wheel, inside it, and the user's."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from idp.errors import IdpError
 
-__all__ = ["eval_dir", "prompt_bank_dir"]
+__all__ = ["cache_dir", "config_dir", "eval_dir", "prompt_bank_dir"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -27,6 +28,30 @@ def eval_dir() -> Path:
         IdpError: the folder is missing, so the installation is broken.
     """
     return _find("eval")
+
+
+def cache_dir() -> Path:
+    """Return the folder of what can be made again: fitted selectors, compressed models.
+
+    It is the environment's `IDP_CACHE`, else where the system keeps such things (`~/.cache/idp` on Linux).
+    """
+    return _users("IDP_CACHE", "cache")
+
+
+def config_dir() -> Path:
+    """Return the folder of a user's own settings.
+
+    It is the environment's `IDP_CONFIG`, else where the system keeps settings (`~/.config/idp` on Linux).
+    """
+    return _users("IDP_CONFIG", "config")
+
+
+def _users(variable: str, kind: str) -> Path:
+    from platformdirs import user_cache_path, user_config_path
+
+    if given := os.environ.get(variable):
+        return Path(given).expanduser().absolute()  # a relative one would look like a hub id
+    return (user_cache_path if kind == "cache" else user_config_path)("idp", appauthor=False)
 
 
 def _find(name: str, package: Path = _PACKAGE) -> Path:

@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["IDP_CONFIG"] = os.path.join(os.path.dirname(__file__), "no-config")  # no aliases of whoever runs the tests
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and threads of tiny models wait for each other
 
 import importlib
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     MixedBank = Callable[[LanguageModel], PromptBank]
     TrainedByPeft = Callable[..., PeftModel]
     PlainLogits = Callable[[LanguageModel, Prompt | None, Sequence[int]], Tensor]
+
+pytest_plugins = ["checkpoints"]
 
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -34,3 +34,12 @@ def test_another_package_of_the_same_name_is_not_taken_for_ours(tmp_path: Path) 
     (tmp_path / "eval").mkdir()
     with pytest.raises(IdpError, match="'eval' is missing"):
         resources._find("eval", package=tmp_path / "idp")
+
+
+def test_a_relative_folder_of_the_environment_is_made_absolute(monkeypatch, tmp_path):
+    from idp.resources import cache_dir, config_dir
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IDP_CACHE", "a/b")
+    monkeypatch.setenv("IDP_CONFIG", "c")
+    assert (cache_dir(), config_dir()) == (tmp_path / "a/b", tmp_path / "c")

@@ -10,6 +10,7 @@ import typer
 from idp.cli.errors import RESUMABLE, guarded
 from idp.cli.options import (
     AllowMismatch,
+    AllowPickle,
     Bank,
     BatchSize,
     Debug,
@@ -20,6 +21,7 @@ from idp.cli.options import (
     Limit,
     Model,
     Seed,
+    TrustRemoteCode,
     check_names,
     rows_at_once,
     split_names,
@@ -67,6 +69,8 @@ def eval_command(
     ] = False,
     fit_items: FitItems = 400,
     allow_mismatch: AllowMismatch = False,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the answers of earlier runs.")] = False,
     json: Json = False,
     debug: Debug = False,
@@ -99,6 +103,8 @@ def eval_command(
         fit=not no_fit,
         fit_items=fit_items,
         allow_mismatch=allow_mismatch,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
         fresh=fresh,
     )
     if rank() == 0:  # of several processes that share an evaluation, one tells

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from idp.cli.errors import guarded
-from idp.cli.options import AllowMismatch, Bank, Debug, Device, DType, Json, Model, Seed, SelectorName
+from idp.cli.options import (
+    AllowMismatch,
+    AllowPickle,
+    Bank,
+    Debug,
+    Device,
+    DType,
+    Json,
+    Model,
+    Seed,
+    SelectorName,
+    TrustRemoteCode,
+)
 from idp.cli.quiet import hush
 from idp.errors import PromptTooLongError
 
@@ -34,6 +46,8 @@ def generate_command(
     dtype: DType = "auto",
     seed: Seed = 0,
     allow_mismatch: AllowMismatch = False,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -41,10 +55,12 @@ def generate_command(
     hush(debug)
     from idp.cli.progress import progress
     from idp.cli.prompted import load_prompted, read_text
+    from idp.model.aliases import resolve
 
     inputs = [read_text(text) for text in texts]
     with progress(debug) as observer:
-        prompted = load_prompted(observer, model, bank, selector, device, dtype, seed, allow_mismatch)
+        spec = resolve(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        prompted = load_prompted(observer, spec, bank, selector, device, dtype, seed, allow_mismatch)
         observer.stage("generating", None)
         answers = _generate(prompted, inputs, chat, max_new_tokens, _sampling(sample, temperature), seed)
     rows = [_row(prompted, *pair, number) for number, pair in enumerate(zip(inputs, answers, strict=True))]

@@ -21,7 +21,7 @@ def _either_place(context: typer.Context, value: bool) -> bool:
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_either_place, help="Show library messages, and tracebacks of errors.")
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="Alias (see: idp list models), folder or hub id.")]
+Model = Annotated[str, typer.Option("--model", "-m", help="Alias (see: idp models), folder, .gguf file or hub id.")]
 Bank = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +30,13 @@ Bank = Annotated[
 ]
 AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="Use a bank although it was made for another model.")
+]
+AllowPickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Read weights that are kept as a pickle; plain tensors of it and no code."),
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with a model, which can do anything.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
 DType = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]

@@ -54,7 +54,7 @@ class Bench:
         self.settings, self.observer = settings, observer if self.team.is_first else Silent()
         self.notes: list[str] = []
         self._encodings: dict[str, Encodings] = {}
-        self.spec = resolve(settings.model)
+        self.spec = self._resolve(settings.model)
         arms = check_arms(settings.arms)
         if self.team.is_first:
             make_writable(settings.output_dir)
@@ -74,9 +74,14 @@ class Bench:
         self.observer.stage(f"loading {self.spec.name}", None)
         return self._load(self.spec)
 
-    def _load(self, name: str | ModelSpec) -> LanguageModel:
+    def _resolve(self, name: str) -> ModelSpec:
+        """What a name stands for, with what the user lets models do."""
+        asked = self.settings
+        return resolve(name, allow_pickle=asked.allow_pickle, trust_remote_code=asked.trust_remote_code)
+
+    def _load(self, spec: ModelSpec) -> LanguageModel:
         """Load a model where this process has its models."""
-        return load(name, device=self.team.device or self.settings.device, dtype=self.settings.dtype)
+        return load(spec, device=self.team.device or self.settings.device, dtype=self.settings.dtype)
 
     @cached_property
     def dense(self) -> LanguageModel | None:
@@ -91,7 +96,7 @@ class Bench:
             return None
         self.observer.stage("loading the dense model", None)
         try:
-            return self._load(source)
+            return self._load(self._resolve(source))
         except IdpError as error:
             if self.settings.dense is not None:
                 raise

@@ -48,9 +48,9 @@ def build_bank(config: BuildConfig, output: Path, observer: Observer, overwrite:
     """
     folder = RunFolder(output, config, overwrite)
     with folder.logged():
-        spec = resolve(config.model)
+        spec = _resolve(config, config.model)
         read = load if config.method == "texts" else load_trainable
-        lm = read(config.model, config.device, config.dtype)
+        lm = read(spec, config.device, config.dtype)
         observer.stage("reading data", None)
         dense = cache(lambda: _dense(config, spec, lm))
         data = _data(lm, config, spec, dense, folder.work, observer)
@@ -60,11 +60,16 @@ def build_bank(config: BuildConfig, output: Path, observer: Observer, overwrite:
     return built
 
 
+def _resolve(config: BuildConfig, name: str) -> ModelSpec:
+    """What a name stands for, with what the user lets models do."""
+    return resolve(name, allow_pickle=config.allow_pickle, trust_remote_code=config.trust_remote_code)
+
+
 def _dense(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
     """The dense model, if one is named or known."""
     known = None if spec.dense == spec.source else spec.dense  # a dense model has nothing to learn from itself
     name = known if config.teacher == "auto" else config.teacher
-    return None if name in (None, "none") else load(str(name), config.device, lm.dtype)
+    return None if name in (None, "none") else load(_resolve(config, str(name)), config.device, lm.dtype)
 
 
 def _data(

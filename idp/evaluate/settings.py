@@ -27,6 +27,8 @@ class Settings:
         fit: whether selectors that the bank holds no state of may learn from training splits.
         fit_items: how many training items they learn from.
         allow_mismatch: whether a bank made for another model may be used.
+        allow_pickle: whether models that are kept as a pickle may be read.
+        trust_remote_code: whether code that comes with a model may be run.
         fresh: whether the answers of earlier runs are deleted first.
     """
 
@@ -44,4 +46,6 @@ class Settings:
     fit: bool = True
     fit_items: int = 400
     allow_mismatch: bool = False
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
     fresh: bool = False

@@ -11,7 +11,7 @@ from torch import nn
 from idp.errors import ModelError
 from idp.model.loaded import LanguageModel
 
-__all__ = ["num_layers", "shallow"]
+__all__ = ["decoder_layers", "num_layers", "shallow"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 _REPLACED_FORWARD = ("forward", "_old_forward", "_hf_hook")
@@ -21,6 +21,23 @@ def num_layers(lm: LanguageModel) -> int:
     """How many decoder layers a model has."""
     count: int = lm.model.get_decoder().config.num_hidden_layers
     return count
+
+
+def decoder_layers(lm: LanguageModel) -> list[nn.Module]:
+    """The decoder layers of a model, the first one first.
+
+    Raises:
+        ModelError: the architecture has no list of them.
+
+    Example:
+        >>> len(decoder_layers(lm)) == num_layers(lm)  # doctest: +SKIP
+        True
+    """
+    found = _layer_list(lm.model.get_decoder(), num_layers(lm))
+    if found is None:
+        raise ModelError(f"{lm.name} has no list of decoder layers that could be looked at one by one.")
+    parent, name = found
+    return list(getattr(parent, name))
 
 
 def shallow(lm: LanguageModel, layers: int, attention: str | None = None) -> nn.Module:

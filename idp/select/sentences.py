@@ -14,8 +14,8 @@ from torch import Tensor
 
 from idp.errors import MissingExtraError, ModelError
 from idp.model.aliases import ModelSpec
+from idp.model.attempt import attempt, quiet_progress
 from idp.model.fingerprint import tensors_hash, tokenizer_hash
-from idp.model.load import attempt, quiet_progress
 from idp.model.loaded import LanguageModel
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ class BuildConfig:
         (5, 16)
     """
 
-    model: str = _about("reference", "Compressed model: alias, folder or hub id.")
+    model: str = _about("reference", "Compressed model: alias, folder, .gguf file or hub id.")
     teacher: str = _about("auto", "Dense model to distil from: alias, folder or hub id; auto takes the alias's; none.")
     text: tuple[str, ...] = _about((), "Running text to tune on: file, folder or data set id (repeatable).")
     text_field: str = _about("text", "Where JSON lines and data sets keep their text.")
@@ -88,6 +88,8 @@ class BuildConfig:
     count: int = _about(8, "Most texts that method texts chooses.")
     dtype: str = _about("auto", "auto, float32, bfloat16 or float16.")
     device: str = _about("auto", "auto, cpu, cuda, ...")
+    allow_pickle: bool = _about(False, "Read weights that are kept as a pickle; plain tensors of it and no code.")
+    trust_remote_code: bool = _about(False, "Run code that comes with a model, which can do anything.")
     seed: int = _about(0, "Of everything drawn at random.")
 
     def __post_init__(self) -> None:

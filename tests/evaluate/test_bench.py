@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib.util
 import json
 import os
 import weakref
@@ -15,7 +16,6 @@ from tokenizers import processors
 import idp.evaluate.bench as bench_module
 import idp.evaluate.lm as lm_module
 import idp.evaluate.selectors as selectors_module
-import idp.model.load as load_module
 from idp.errors import BankError, MissingExtraError, ModelError, OutputError, SelectorError, TaskError
 from idp.evaluate import evaluate, write_report
 from idp.evaluate.bench import Bench, _tokenization
@@ -117,9 +117,9 @@ def test_a_missing_package_is_found_before_the_data_of_tasks_is_loaded(settings,
     (tmp_path / "config.json").write_text(
         json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}})
     )
-    monkeypatch.setattr(load_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     monkeypatch.setattr(bench_module, "load_tasks", lambda names: pytest.fail("loaded the data of tasks"))
-    with pytest.raises(MissingExtraError, match="pip install bitsandbytes"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'idp\[bnb\]'"):
         Bench(settings(model=str(tmp_path)), Silent())
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from checkpoints import by_gptqmodel, save
 from torch import Tensor
 
 from idp.bank.bank import PromptBank
@@ -102,26 +103,10 @@ def eager_subject(request, tiny_lm, mixed_bank) -> Subject:
 def gptq(tiny_lm, tmp_path_factory) -> Path:
     """A checkpoint in AutoGPTQ's format: 4 bits, groups of 32."""
     folder = tmp_path_factory.mktemp("gptq")
-    dense = tiny_lm(**_WIDE)
-    dense.model.save_pretrained(folder / "dense")
-    dense.tokenizer.save_pretrained(folder / "dense")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPTQMODEL_CPU_WORKERS", "2")  # it would not start on two cores
-        patch.chdir(folder)  # it writes a log into the folder it is called from
-        _quantise(folder / "dense", folder / "gptq")
+    save(tiny_lm(**_WIDE), folder / "dense")
+    (folder / "gptq").mkdir()
+    by_gptqmodel(folder / "dense", folder / "gptq")
     return folder / "gptq"
-
-
-def _quantise(dense: Path, out: Path) -> None:
-    from gptqmodel import GPTQModel, QuantizeConfig
-
-    # Packing in Python: the default compiles C++ for half a minute.
-    config = QuantizeConfig(bits=4, group_size=32, format="gptq", device="cpu", pack_impl="original")
-    model = GPTQModel.load(str(dense), config)
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(3, 384, (1, 32), generator=generator) for _ in range(16)]
-    model.quantize([{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows], batch_size=4)
-    model.save(str(out))
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from idp.errors import ModelError
+from idp.model import alias_files
 from idp.model.aliases import ModelSpec, aliases, read_aliases, resolve
+from idp.model.load import load
 from idp.resources import prompt_bank_dir
 
 ENTRY = "{source: a/b, compression: none, dense: null, bank: null, verified: false, note: x}"
@@ -90,22 +93,29 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [", "not valid YAML"),
+        ("a: [", "is not YAML"),
         ("- a", "must map names"),
-        ("a: b", "'a' must have exactly the fields"),
-        ("a: {source: b/c}", "'a' must have exactly the fields bank, compression"),
-        (f"a: {ENTRY[:-1]}, sorce: x}}", "'a' must have exactly the fields"),
+        ("a: b", "'a' must be a mapping"),
+        (f"a: {ENTRY[:-1]}, sorce: x}}", "'a' has an unknown field 'sorce'. Did you mean 'source'"),
+        ("a: {note: x}", "'a' needs either a source, or a recipe"),
+        ("a: {source: b/c, recipe: r, dense: d/e}", "'a' needs either a source, or a recipe"),
+        ("a: {recipe: r}", "'a' has a recipe and no dense model"),
+        ("a: {source: 3}", "source has to be a text, not 3"),
+        ("a: {source: b/c, verified: 1}", "verified has to be true or false, not 1"),
+        ("a: {source: b}", "'a' has a source that is no path or hub id: 'b'"),
+        ("a/b: {source: b/c}", "'a/b' has a name that reads as a path"),
     ],
 )
 def test_a_broken_file_of_aliases_is_an_error(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "aliases.yaml").write_text(content)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=message) as caught:
         read_aliases(tmp_path / "aliases.yaml")
+    assert str(tmp_path / "aliases.yaml") in str(caught.value)
 
 
 def test_a_file_of_aliases_is_read(tmp_path: Path) -> None:
     (tmp_path / "aliases.yaml").write_text(f"mine: {ENTRY}")
-    spec = ModelSpec("mine", source="a/b", compression="none", note="x")
+    spec = ModelSpec("mine", "a/b", compression="none", note="x", origin=str(tmp_path / "aliases.yaml"))
     assert read_aliases(tmp_path / "aliases.yaml") == {"mine": spec}
 
 
@@ -113,3 +123,88 @@ def test_a_file_of_aliases_is_read(tmp_path: Path) -> None:
 def test_what_is_no_name_is_refused(name: object) -> None:
     with pytest.raises(ModelError, match="alias"):
         resolve(name)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's own file of aliases, not there yet."""
+    monkeypatch.setenv("IDP_CONFIG", str(tmp_path))
+    return tmp_path / "models.yaml"
+
+
+def test_an_entry_of_the_users_needs_a_source_alone(own: Path) -> None:
+    own.write_text("mine: {source: org/model}")
+    assert resolve("mine") == ModelSpec("mine", "org/model", origin=str(own))
+    assert list(aliases())[-1] == "mine"
+
+
+def test_the_users_own_aliases_win(own: Path) -> None:
+    assert "package" not in resolve("reference").source
+    own.write_text("reference: {source: org/other}")
+    assert resolve("reference").source == "org/other"
+
+
+def test_an_empty_file_of_the_users_is_none(own: Path) -> None:
+    before = aliases()
+    own.write_text("# nothing yet")
+    assert aliases() == before
+
+
+def test_paths_of_the_users_file_are_found_beside_it(own: Path) -> None:
+    for folder in ("models/mine", "models/dense", "banks/mine"):
+        (own.parent / folder).mkdir(parents=True)
+    (own.parent / "models/mine/mine.gguf").touch()
+    (own.parent / "models/dense/config.json").touch()
+    own.write_text("mine: {source: models/mine, dense: models/dense, bank: banks/mine}\nother: {source: /gone}")
+    spec = resolve("mine")
+    assert (spec.source, spec.gguf) == (str(own.parent / "models/mine"), "mine.gguf")
+    assert spec.dense == str(own.parent / "models/dense")
+    assert spec.bank == str(own.parent / "banks/mine")
+    with pytest.raises(ModelError, match=r"other is not there: .*models\.yaml says that it lies in /gone"):
+        load("other")
+
+
+def test_a_bank_and_a_dense_model_may_be_names(own: Path) -> None:
+    own.write_text("mine: {source: org/model, dense: reference-dense, bank: tuned/sparse}")
+    assert (resolve("mine").dense, resolve("mine").bank) == ("reference-dense", "tuned/sparse")
+
+
+def test_a_broken_file_stops_names_but_neither_paths_nor_hub_ids(own: Path) -> None:
+    own.write_text("mine: {sorce: org/model}")
+    with pytest.raises(ModelError, match=re.escape(str(own))):
+        resolve("reference")
+    assert resolve("org/model").source == "org/model"
+    assert resolve(resolve_dense_folder()).source == resolve_dense_folder()
+
+
+def resolve_dense_folder() -> str:
+    return str(Path(alias_files.__file__).parent.parent / "reference" / "models" / "dense")
+
+
+def test_a_field_that_our_own_file_lacks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "aliases.yaml"
+    file.write_text("a: {source: b/c}")
+    assert set(read_aliases(file)) == {"a"}
+    monkeypatch.setattr(alias_files, "OWN_FILE", file)
+    with pytest.raises(ModelError, match="'a' lacks the fields bank, compression"):
+        read_aliases(file)
+
+
+def test_a_model_of_a_recipe_lies_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDP_CACHE", str(tmp_path))
+    (spec,) = [one for one in alias_files.own_aliases().values() if one.name == "opt-6.7b-sparsegpt"]
+    assert spec.source == str(tmp_path / "models" / "opt-6.7b-sparsegpt")
+    assert (spec.dense, spec.recipe) == ("facebook/opt-6.7b", "sparsegpt:sparsity=0.5")
+    name = "opt-6.7b-sparsegpt"
+    with pytest.raises(ModelError) as caught:
+        load(spec)
+    assert (
+        str(caught.value)
+        == f"{name} is made from facebook/opt-6.7b by recipe sparsegpt:sparsity=0.5: idp compress {name}"
+    )
+
+
+def test_what_models_may_do_is_part_of_the_spec() -> None:
+    asked = resolve("reference", allow_pickle=True, trust_remote_code=True)
+    assert asked == replace(resolve("reference"), allow_pickle=True, trust_remote_code=True)
+    assert resolve("org/m", allow_pickle=True) == ModelSpec("org/m", "org/m", allow_pickle=True)

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from idp.errors import IdpError, MissingExtraError, ModelError
-from idp.model import load as loading
+from idp.model import attempt as attempts
 from idp.model.aliases import ModelSpec, resolve
-from idp.model.load import load, quantization_method, require_extras, require_loadable
+from idp.model.load import load, require_loadable
+from idp.model.needs import quantization_method, require_extras, require_known
 
 TinyLM = Callable[..., Any]
 
@@ -80,8 +81,16 @@ def test_a_missing_embedded_model_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error() -> None:
-    with pytest.raises(ModelError, match="hub cannot be reached for nobody/nothing"):
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    with pytest.raises(ModelError, match="hub cannot be reached for nobody/nothing") as caught:
         load("nobody/nothing")
+    assert "hf download nobody/nothing" in str(caught.value) and HF_HUB_CACHE in str(caught.value)
+
+
+def test_a_gguf_file_of_the_hub_is_asked_for_by_name() -> None:
+    with pytest.raises(ModelError, match=r"hf download nobody/nothing some\.Q4_0\.gguf"):
+        load("nobody/nothing/some.Q4_0.gguf")
 
 
 def test_a_broken_configuration_is_an_error(saved: Path, tmp_path: Path) -> None:
@@ -108,19 +117,85 @@ def test_missing_weights_are_an_error(saved: Path, tmp_path: Path) -> None:
         load(folder, "cpu")
 
 
-def test_pickled_weights_are_refused(tiny_lm: TinyLM, saved: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def pickled(tiny_lm: TinyLM, saved: Path, tmp_path: Path) -> Path:
+    """The tiny LLaMA with its weights in a pickle."""
     folder = copy_with(saved, tmp_path / "m")
     (folder / "model.safetensors").unlink()
     torch.save(tiny_lm().model.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="cannot read the weights"):
-        load(folder, "cpu")
+    return folder
+
+
+def test_pickled_weights_are_refused(pickled: Path) -> None:
+    with pytest.raises(ModelError, match=r"as a pickle \(pytorch_model\.bin\).*--allow-pickle \(allow_pickle=True\)"):
+        load(pickled, "cpu")
+
+
+def test_plain_tensors_of_a_pickle_are_read_when_asked_for(tiny_lm: TinyLM, pickled: Path) -> None:
+    assert load(pickled, "cpu", "float32", allow_pickle=True).fingerprint == tiny_lm().fingerprint
+    assert load(resolve(pickled, allow_pickle=True), "cpu", "float32").fingerprint == tiny_lm().fingerprint
+
+
+class Harm:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, ("ran", "w"))
+
+
+def test_code_in_a_pickle_is_never_run(pickled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model.norm.weight": Harm()}, pickled / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin holds more than plain tensors"):
+        load(pickled, "cpu", allow_pickle=True)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def sharded(tiny_lm: TinyLM, tmp_path: Path) -> Path:
+    tiny_lm().model.save_pretrained(tmp_path, max_shard_size="100KB")
+    tiny_lm().tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_the_file_that_was_cut_off_is_named(sharded: Path) -> None:
+    file = sorted(sharded.glob("*.safetensors"))[1]
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=rf"{file.name} is no safetensors file, or was cut off"):
+        load(sharded, "cpu")
+
+
+def test_a_file_that_is_missing_is_named(sharded: Path) -> None:
+    file = sorted(sharded.glob("*.safetensors"))[1]
+    file.unlink()
+    with pytest.raises(ModelError, match=rf"{file.name} is missing"):
+        load(sharded, "cpu")
 
 
 def test_broken_weights_are_an_error(saved: Path, tmp_path: Path) -> None:
     folder = copy_with(saved, tmp_path / "m")
     (folder / "model.safetensors").write_bytes(b"not a tensor")
-    with pytest.raises(ModelError, match="cannot read the weights"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is no safetensors file"):
         load(folder, "cpu")
+
+
+def test_an_unknown_method_is_refused_before_weights_are_read(saved: Path, tmp_path: Path) -> None:
+    folder = copy_with(saved, tmp_path / "m", quantization_config={"quant_method": "gptx", "bits": 4})
+    message = r"quantised with 'gptx', which transformers does not know\. Did you mean 'gptq'.*bitsandbytes"
+    with pytest.raises(ModelError, match=message):
+        require_loadable(resolve(folder))
+    with pytest.raises(ModelError, match=message):
+        load(folder, "cpu")
+
+
+def test_code_that_comes_with_a_model_is_run_when_asked_for(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = copy_with(saved, tmp_path / "m", model_type="mine", auto_map={"AutoConfig": "mine.MineConfig"})
+    (folder / "mine.py").write_text("raise ImportError('it was run')")
+    with pytest.raises(ModelError, match=r"need code that comes with the model.*--trust-remote-code"):
+        load(folder)
+    with pytest.raises(IdpError, match="it was run"):
+        load(folder, trust_remote_code=True)
 
 
 def test_a_missing_tokenizer_is_an_error(saved: Path, tmp_path: Path) -> None:
@@ -146,12 +221,13 @@ def test_code_that_comes_with_a_model_is_not_run(saved: Path, tmp_path: Path) ->
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq"])
-def test_a_missing_extra_is_named(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "extra"), [("gptq", "gptq"), ("awq", "gptq"), ("bitsandbytes", "bnb"), ("gguf", "gguf")]
+)
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, method: str, extra: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
-    config = SimpleNamespace(quantization_config={"quant_method": method})
-    with pytest.raises(MissingExtraError, match=rf"is quantised with {method}.*pip install 'idp\[gptq\]'"):
-        require_extras("some-model", config)
+    with pytest.raises(MissingExtraError, match=rf"is quantised with {method}.*pip install 'idp\[{extra}\]'"):
+        require_extras("some-model", method)
 
 
 def test_whether_a_model_can_be_loaded_is_found_without_its_weights(saved: Path, tmp_path: Path) -> None:
@@ -165,14 +241,22 @@ def test_whether_a_model_can_be_loaded_is_found_without_its_weights(saved: Path,
 
 
 def test_nothing_is_needed_for_a_plain_model() -> None:
-    require_extras("some-model", SimpleNamespace())
-    require_extras("some-model", SimpleNamespace(quantization_config={"quant_method": "of-next-year"}))
+    require_extras("some-model", "")
+    require_known("some-model", "")
+
+
+def test_a_gguf_file_without_its_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.gguf").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'idp\[gguf\]'"):
+        load(tmp_path / "m.gguf")
 
 
 def test_the_quantisation_method_of_a_config_object() -> None:
     settings = SimpleNamespace(quant_method=SimpleNamespace(value="gptq"))
     assert quantization_method(SimpleNamespace(quantization_config=settings)) == "gptq"
     assert quantization_method(SimpleNamespace(quantization_config=None)) == ""
+    assert quantization_method(SimpleNamespace(quantization_config={"load_in_8bit": True})) == "bitsandbytes"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +274,7 @@ def test_what_the_hub_says_becomes_advice(kind: str, message: str) -> None:
         raise error
 
     with pytest.raises(ModelError, match=message) as caught:
-        loading.attempt(ModelSpec("m", "org/m"), "weights", read)
+        attempts.attempt(ModelSpec("m", "org/m"), "weights", read)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -200,7 +284,7 @@ def test_a_model_too_large_for_the_device_is_an_error() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(ModelError, match="does not fit into the memory"):
-        loading.attempt(ModelSpec("m", "org/m"), "weights", read)
+        attempts.attempt(ModelSpec("m", "org/m"), "weights", read)
 
 
 def test_a_missing_package_is_an_error() -> None:
@@ -208,7 +292,7 @@ def test_a_missing_package_is_an_error() -> None:
         raise ImportError("needs sentencepiece")
 
     with pytest.raises(MissingExtraError, match="needs sentencepiece"):
-        loading.attempt(ModelSpec("m", "org/m"), "tokenizer", read)
+        attempts.attempt(ModelSpec("m", "org/m"), "tokenizer", read)
 
 
 @pytest.mark.parametrize("disabled", [False, True])
@@ -217,7 +301,7 @@ def test_progress_bars_are_silent_and_then_as_before(monkeypatch: pytest.MonkeyP
 
     (disable_progress_bars if disabled else enable_progress_bars)()
     try:
-        with loading.quiet_progress():
+        with attempts.quiet_progress():
             assert are_progress_bars_disabled()
         assert are_progress_bars_disabled() == disabled
     finally:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from idp.errors import ModelError
-from idp.model.view import num_layers, shallow
+from idp.model.view import decoder_layers, num_layers, shallow
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -18,6 +18,18 @@ def test_a_view_of_all_layers_is_the_decoder(tiny_lm, architecture):
         first = shallow(lm, 1)(input_ids=IDS, use_cache=False).last_hidden_state
     assert torch.equal(seen, whole)
     assert first.shape == whole.shape and not torch.allclose(first, whole)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "opt", "gpt2", "bloom"])
+def test_the_layers_are_the_models_own_in_their_order(tiny_lm, architecture):
+    lm = tiny_lm(architecture)
+    ran = []
+    handles = [layer.register_forward_hook(lambda module, *_: ran.append(module)) for layer in decoder_layers(lm)]
+    lm.model(IDS)
+    for handle in handles:
+        handle.remove()
+    assert ran == decoder_layers(lm)
+    assert len(ran) == num_layers(lm) == 2
 
 
 def test_what_stands_behind_the_first_layer_is_the_norm(tiny_lm):

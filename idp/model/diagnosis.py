@@ -1,0 +1,83 @@
+"""Why a model could not be read, found in its files after the fact: what loads well pays nothing for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from idp.errors import ModelError
+from idp.model.cached import cached_folder
+from idp.model.spec import ModelSpec
+from idp.model.weights import StoredWeights
+
+__all__ = ["diagnosis"]
+
+_INDEX = "model.safetensors.index.json"
+
+
+def diagnosis(spec: ModelSpec, what: str, error: Exception) -> str | None:
+    """Say in one line why reading a model failed and what to do, or return None where its files do not tell.
+
+    Args:
+        spec: the model.
+        what: was read: `weights`, `tokenizer` ...
+        error: what was raised.
+    """
+    if what not in ("configuration", "tokenizer", "weights"):  # of something else, which has no such switches
+        return None
+    if "trust_remote_code" in str(error):
+        return _remote_code(spec, what)
+    if what == "tokenizer" or (folder := cached_folder(spec)) is None:
+        return None
+    if spec.gguf is not None:
+        return _broken_gguf(folder / spec.gguf, error)
+    if what == "configuration":
+        return None
+    return _pickled(spec, folder, error) or _missing(folder) or _damaged(folder)
+
+
+def _broken_gguf(file: Path, error: Exception) -> str | None:
+    if not file.exists():
+        return None
+    return f"cannot read {file}: it is no GGUF file of a known kind, or was cut off ({_said(error)})."
+
+
+def _remote_code(spec: ModelSpec, what: str) -> str:
+    return (
+        f"the {what} of {spec.name} need code that comes with the model and that transformers does not have. It is not "
+        "run unless you ask for it: --trust-remote-code (trust_remote_code=True)."
+    )
+
+
+def _pickled(spec: ModelSpec, folder: Path, error: Exception) -> str | None:
+    pickles = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
+    if not pickles or (folder / _INDEX).exists() or any(folder.glob("*.safetensors")):
+        return None
+    if spec.allow_pickle:
+        return f"{folder / pickles[0]} holds more than plain tensors, or was cut off, and is not read: {_said(error)}"
+    return (
+        f"{spec.name} keeps its weights as a pickle ({pickles[0]}), which can run code when it is read. To read plain "
+        "tensors of it and nothing else: --allow-pickle (allow_pickle=True)."
+    )
+
+
+def _missing(folder: Path) -> str | None:
+    """Name a file that the index of a checkpoint in several files lists and that is not there."""
+    try:
+        listed = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    missing = sorted(name for name in listed if not (folder / name).exists())
+    return f"{folder / missing[0]} is missing. Download or save the model again." if missing else None
+
+
+def _damaged(folder: Path) -> str | None:
+    try:
+        _ = StoredWeights(folder).tensors
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,52 @@
+"""Where a model is, and what is known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ModelSpec"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where a model is, and what is known about it.
+
+    Attributes:
+        name: what the user called it.
+        source: a local folder, or a hub id.
+        compression: how it was compressed, in words; empty when not known.
+        dense: folder or hub id of the model it was made from, or None when not known.
+        bank: folder of a tuned prompt bank, or None when there is none.
+        verified: whether a test of this project loads and runs it.
+        note: what one should know before use.
+        dtype: the type its published figures were measured in, or `"auto"`.
+        recipe: the compression recipe that makes it of `dense`; `source` is then the folder it is made into.
+        gguf: the file's name in `source` where weights are kept as GGUF.
+        origin: the file of aliases that names it; empty for what is no alias.
+        allow_pickle: whether weights that are kept as a pickle may be read (plain tensors only).
+        trust_remote_code: whether code that comes with the model may be run.
+    """
+
+    name: str
+    source: str
+    compression: str = ""
+    dense: str | None = None
+    bank: str | None = None
+    verified: bool = False
+    note: str = ""
+    dtype: str = "auto"
+    recipe: str | None = None
+    gguf: str | None = None
+    origin: str = ""
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    @property
+    def download(self) -> str:
+        """The command that downloads it from the hub.
+
+        Example:
+            >>> ModelSpec("m", "org/model", gguf="model.Q4_0.gguf").download
+            'hf download org/model model.Q4_0.gguf'
+        """
+        return f"hf download {self.source}" + ("" if self.gguf is None else f" {self.gguf}")
