@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "PromptTooLongError",
+    "RecipeError",
     "SelectorError",
     "TaskError",
     "suggest",
@@ -39,6 +40,10 @@ class SelectorError(IdpError):
 
 class PromptTooLongError(IdpError):
     """A prompt and its input do not fit into the model's context together."""
+
+
+class RecipeError(IdpError):
+    """A recipe for compressing is unknown, or cannot be carried out on a model."""
 
 
 class TaskError(IdpError):

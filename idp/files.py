@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
     "file_name",
+    "finite",
     "json_text",
     "public_name",
     "read_yaml",
@@ -109,6 +111,7 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         temporary.mkdir(parents=True)
         yield temporary
         _flush(temporary)
+        require_free(target, overwrite=overwrite)  # somebody else may have been quicker
         _put_in_place(temporary, target)
     except OSError as error:
         raise OutputError(_explain(Path(path), error)) from error
@@ -127,7 +130,12 @@ def require_free(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         OutputError: something is there.
     """
     target = Path(path)
+    if overwrite and target.is_dir() and Path.cwd().is_relative_to(target.resolve()):
+        raise OutputError(f"{target} holds the folder you are in, which will not be replaced: choose another place.")
     try:
+        above = next(parent for parent in target.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if overwrite or not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return
     except OSError as error:
@@ -178,6 +186,20 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """Return JSON values with None in place of what is no finite number, which JSON cannot express.
+
+    Example:
+        >>> finite({"a": [1.0, float("inf")]})
+        {'a': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _explain(target: Path, error: OSError) -> str:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 
-from idp.errors import MissingExtraError
-from idp.files import sha256_of
+from idp.compress.calibration import Calibration, calibration_text
+from idp.compress.compress import save
+from idp.compress.layers import linear_layers
+from idp.compress.oneshot import carry_out
+from idp.compress.recipe import find_recipe
+from idp.files import atomic_folder, sha256_of
 from idp.model.load import load
-from idp.reference.corpus import epoch_documents
 from idp.reference.world import build_world
 from idp.run.score import Scored, score
 from idp.run.store import PrefixStore
@@ -29,38 +31,18 @@ from idp.tune.atlas import TASKS, atlas_examples
 from idp.tune.examples import Example
 
 REFERENCE = Path(__file__).parent.parent / "idp" / "reference"
-CALIBRATION_EPOCH = 10_000  # worded as no epoch of the training was
 LENGTH = 256
-
-
-def calibration_rows(tokenizer: Any, rows: int, seed: int) -> Any:
-    """Training text in an unused wording, cut into rows of 256 tokens, as a data set."""
-    from datasets import Dataset
-
-    documents = epoch_documents(build_world(seed), CALIBRATION_EPOCH, seed)
-    stream = [token for ids in tokenizer(documents).input_ids for token in [*ids, tokenizer.eos_token_id]]
-    cut = [stream[start : start + LENGTH] for start in range(0, rows * LENGTH, LENGTH)]
-    return Dataset.from_dict({"input_ids": cut, "attention_mask": [[1] * LENGTH] * len(cut)})
 
 
 def compress(dense: Path, recipe: Path, out: Path, rows: int, seed: int) -> None:
     """Run one recipe and save the result in half precision; an older variant is replaced at the end."""
-    try:
-        from llmcompressor import oneshot
-    except ImportError as error:
-        raise MissingExtraError("compressing needs llm-compressor: pip install 'idp[compress]'") from error
-    out.parent.mkdir(parents=True, exist_ok=True)
     lm = load(str(dense), device="cpu", dtype="float32")
-    torch.manual_seed(seed)  # llm-compressor draws from the global generator
-    data = calibration_rows(lm.tokenizer, rows, seed)
-    oneshot(model=lm.model, dataset=data, recipe=str(recipe), max_seq_length=LENGTH, num_calibration_samples=rows)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        part = Path(folder) / out.name
-        lm.model.half().save_pretrained(part, save_compressed=True)
-        lm.tokenizer.save_pretrained(part)
-        shutil.copy(recipe, part / "recipe.yaml")
-        shutil.rmtree(out, ignore_errors=True)
-        part.rename(out)
+    steps = find_recipe(str(recipe)).fill(linear_layers(lm), seed)
+    text = calibration_text(lm, Calibration(rows=rows, row_tokens=LENGTH, held_out=0))
+    carry_out(lm, steps, text.rows, seed=seed)
+    with atomic_folder(out, overwrite=True) as folder:
+        save(lm, folder, steps, torch.float16)
+        shutil.copy(recipe, folder / "recipe.yaml")
 
 
 def mean_accuracy(model: Path, items: int, seed: int) -> float:

@@ -23,6 +23,7 @@ class Kind(str, Enum):
     TASKS = "tasks"
     ARMS = "arms"
     PROMPTS = "prompts"
+    RECIPES = "recipes"
 
 
 @guarded()
@@ -32,7 +33,7 @@ def list_command(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List models, selectors, tasks, arms, or the prompts of a bank (--bank; else the general text bank)."""
+    """List models, selectors, tasks, arms, recipes, or the prompts of a bank (--bank; else the general text bank)."""
     hush(debug)
     if bank is not None and kind is not Kind.PROMPTS:
         raise typer.BadParameter("--bank belongs to: idp list prompts", param_hint="--bank")
@@ -44,18 +45,9 @@ def list_command(
 
 def models() -> list[Row]:
     """Aliases of models."""
-    from idp.model.aliases import aliases
+    from idp.cli.models import model_rows
 
-    return [
-        {
-            "name": spec.name,
-            "compression": spec.compression,
-            "bank": spec.bank is not None,
-            "tested": spec.verified,
-            "note": spec.note,
-        }
-        for spec in aliases().values()
-    ]
+    return model_rows()
 
 
 def selectors() -> list[Row]:
@@ -85,6 +77,17 @@ def arms() -> list[Row]:
     return [{"name": name, "about": about(name)} for name in (*ARMS, *MIXTURES)]
 
 
+def recipes() -> list[Row]:
+    """Ways to compress a model."""
+    from idp.compress.recipe import find_recipe, recipe_names
+
+    found = [find_recipe(name) for name in recipe_names()]
+    return [
+        {"name": each.name, "options": ",".join(f"{k}={v}" for k, v in each.options.items()), "about": each.about}
+        for each in found
+    ]
+
+
 def prompts(folder: str | None) -> list[Row]:
     """Prompts of a bank."""
     from idp.cli.prompted import open_bank
@@ -99,7 +102,7 @@ def prompts(folder: str | None) -> list[Row]:
     ]
 
 
-_LISTS = {Kind.MODELS: models, Kind.SELECTORS: selectors, Kind.TASKS: tasks, Kind.ARMS: arms}
+_LISTS = {Kind.MODELS: models, Kind.SELECTORS: selectors, Kind.TASKS: tasks, Kind.ARMS: arms, Kind.RECIPES: recipes}
 
 
 def _first_line(text: str | None) -> str:

@@ -1,0 +1,193 @@
+"""Compressing a model: from a dense one and a recipe to a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+import idp
+from idp.compress.calibration import Calibration, CalibrationText, calibration_text
+from idp.compress.card import model_card
+from idp.compress.layers import linear_layers
+from idp.compress.oneshot import carry_out, require_compressor, require_understood
+from idp.compress.recipe import find_recipe
+from idp.compress.report import Compressed
+from idp.errors import ModelError, OutputError, RecipeError
+from idp.files import atomic_folder, json_text, public_name, require_free
+from idp.model.aliases import ModelSpec, resolve
+from idp.model.attempt import attempt
+from idp.model.device import resolve_device
+from idp.model.info import folder_info
+from idp.model.load import load
+from idp.model.needs import quantization_method
+from idp.model.reading import read_config
+from idp.observer import Observer, Silent
+from idp.run.perplexity import perplexity
+
+if TYPE_CHECKING:
+    from idp.model.loaded import LanguageModel
+
+__all__ = ["compress", "save"]
+
+_MARGIN = 1.05
+_LIBRARIES = ("llmcompressor", "compressed-tensors", "transformers", "torch")
+
+
+def compress(
+    model: str | os.PathLike[str] | ModelSpec,
+    recipe: str,
+    output: str | os.PathLike[str],
+    *,
+    calibration: Calibration | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> Compressed:
+    """Compress a dense model and write it, its recipe and its card to a folder.
+
+    The folder appears when all is done; until then nothing is there, and an interruption leaves nothing behind. It is
+    loaded before it appears, so what is there can be loaded.
+
+    Args:
+        model: alias, folder or hub id of a dense model.
+        recipe: name with options, or a YAML file (`find_recipe`).
+        output: the folder to make.
+        calibration: the text; None for 128 rows of the one that comes along.
+        seed: of what is random.
+        overwrite: replace what is in the folder.
+        observer: is told how far it is.
+
+    Raises:
+        RecipeError: recipe, text and model do not fit together, or the model is compressed already.
+        OutputError: something is in the folder, or there is not enough space.
+        ModelError: the model cannot be loaded.
+        MissingExtraError: llm-compressor is not installed.
+
+    Example:
+        >>> compress("org/model", "gptq:bits=3", "model-gptq-3")  # doctest: +SKIP
+    """
+    told, plan = observer or Silent(), find_recipe(recipe)
+    require_free(output, overwrite=overwrite)
+    require_compressor()
+    spec = model if isinstance(model, ModelSpec) else resolve(model)
+    told.stage("loading the dense model", None)
+    stored = _stored_dtype(spec)
+    dtype = torch.float32 if resolve_device().type == "cpu" else stored  # which every CPU computes well in
+    lm = load(spec, dtype=dtype)
+    size = sum(weight.numel() for weight in lm.model.parameters())
+    _require_space(Path(output), size * stored.itemsize)
+    text = calibration_text(lm, calibration or Calibration())
+    steps = plan.fill(linear_layers(lm), seed)
+    require_understood(steps)
+    before = _perplexity(lm, text, "the dense model", told)
+    lm.model.to("cpu")  # from where llm-compressor takes it to an accelerator block by block
+    outcome = carry_out(lm, steps, text.rows, seed=seed, observer=told)
+    if left := outcome.unquantised:
+        told.note(f"{len(left)} linear layers were left as they are, {left[0]} among them")
+    with atomic_folder(output, overwrite=overwrite) as folder:
+        told.stage("saving", None)
+        save(lm, folder, steps, stored)
+        del lm  # two do not have to fit into memory
+        lm = _loaded_again(folder, spec, dtype)
+        after = _perplexity(lm, text, "the compressed model", told)
+        made = Compressed(
+            dense=public_name(spec.name),
+            recipe=plan.name,
+            about=plan.about,
+            options=plan.options,
+            calibration=text.describe(),
+            perplexity_before=before,
+            perplexity_after=after,
+            bytes_before=size * stored.itemsize,
+            bytes_after=folder_info(folder).disk_bytes,
+            kind=folder_info(folder).describe(),
+            zeros=_zeros(lm),
+            parameters=size,
+            seconds=outcome.seconds,
+            blocks=outcome.blocks,
+            unquantised=outcome.unquantised,
+            seed=seed,
+            versions=_versions(),
+        )
+        (folder / "compression.json").write_text(json_text(made.to_dict()), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(made), encoding="utf-8")
+    return made
+
+
+def save(lm: LanguageModel, folder: Path, steps: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Write a compressed model, its tokenizer and its recipe as transformers and llm-compressor read them."""
+    with warnings.catch_warnings():
+        # llm-compressor keeps weights where it can offload them, and transformers worries about the memory.
+        warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules", UserWarning)
+        lm.model.to(dtype).save_pretrained(folder, save_compressed=True)
+    lm.tokenizer.save_pretrained(folder)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(steps), sort_keys=False), encoding="utf-8")
+
+
+def _zeros(lm: LanguageModel) -> float:
+    """The share of zeros among the weights of all linear layers but the head, as they are once loaded."""
+    weights = [lm.model.get_submodule(name).get_parameter("weight") for name in linear_layers(lm).names]
+    return float(sum((weight == 0).sum() for weight in weights) / sum(weight.numel() for weight in weights))
+
+
+def _loaded_again(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> LanguageModel:
+    """Load what was saved.
+
+    Raises:
+        RecipeError: it cannot be loaded.
+    """
+    try:
+        return load(folder, dtype=dtype)
+    except ModelError as error:
+        reason = str(error).replace(str(folder), "the result")
+        raise RecipeError(
+            f"what the recipe makes of {spec.name} cannot be loaded, so it is not kept: {reason}"
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    own = {"idp": idp.__version__, "python": platform.python_version()}
+    return own | {name: version(name) for name in _LIBRARIES}
+
+
+def _stored_dtype(spec: ModelSpec) -> torch.dtype:
+    """The type the dense checkpoint is stored in, which the compressed one is stored in too.
+
+    Raises:
+        RecipeError: the model is compressed already.
+    """
+    if spec.gguf is not None:
+        raise RecipeError(f"{spec.name} is a GGUF file, quantised already: compress the dense model it was made from.")
+    config = attempt(spec, "configuration", lambda: read_config(spec))
+    if method := quantization_method(config):
+        raise RecipeError(f"{spec.name} is quantised already ({method}): compress the dense model it was made from.")
+    return config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+
+
+def _require_space(output: Path, needed: int) -> None:
+    """Check, before anything is computed, that the dense model would fit where the compressed one goes.
+
+    Raises:
+        OutputError: it would not.
+    """
+    there = next(parent for parent in [output, *output.resolve().parents] if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed * _MARGIN:
+        raise OutputError(
+            f"not enough space for {output}: up to {needed * _MARGIN / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are "
+            "free. Choose another folder (--output), or make room."
+        )
+
+
+def _perplexity(lm: LanguageModel, text: CalibrationText, whose: str, observer: Observer) -> float:
+    observer.stage(f"perplexity of {whose}", len(text.judged))
+    return perplexity(lm, text.judged, batch_size=4, advance=observer.advance)

@@ -1,0 +1,60 @@
+"""Magnitude pruning as a modifier of llm-compressor, whose own acts on models in training only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from compressed_tensors.utils import match_named_modules, update_offload_parameter
+from llmcompressor.core import Event, State
+from llmcompressor.modifiers import Modifier
+from pydantic import Field
+from torch import Tensor, nn
+
+__all__ = ["OneShotMagnitudeModifier", "largest"]
+
+
+class OneShotMagnitudeModifier(Modifier):
+    """Set the smallest weights of every matrix to zero.
+
+    Fields of a recipe:
+        sparsity: share of zeros, for an unstructured mask.
+        mask_structure: `0:0` for none, or `n:m`: of every `m` weights in a row the `n` smallest go.
+        targets: classes or names of layers.
+        ignore: what is left alone.
+    """
+
+    sparsity: float
+    mask_structure: str = "0:0"
+    targets: list[str]
+    ignore: list[str] = Field(default_factory=list)
+
+    def on_initialize(self, state: State, **kwargs: Any) -> bool:
+        """Nothing has to be prepared."""
+        return True
+
+    def on_sequential_epoch_end(self, state: State, event: Event, modules: Iterable[nn.Module], **kwargs: Any) -> None:
+        """Prune; there is only one epoch, since no calibration text is needed."""
+        for _, module in match_named_modules(state.model, self.targets, self.ignore):
+            weight: Tensor = module.weight
+            update_offload_parameter(module, "weight", weight * largest(weight, self.sparsity, self.mask_structure))
+
+
+def largest(weight: Tensor, sparsity: float, structure: str = "0:0") -> Tensor:
+    """Return the mask `(out, in)` of the weights that are kept; of equals those that come first go.
+
+    Args:
+        weight: matrix `(out, in)`.
+        sparsity: share that goes, rounded down to whole weights.
+        structure: `n:m` for `n` of every `m` in a row, instead of a share of all.
+
+    Example:
+        >>> largest(torch.tensor([[3.0, -1.0, 2.0, 0.5]]), 0.0, "2:4").tolist()
+        [[True, False, True, False]]
+    """
+    zeros, of = map(int, structure.split(":"))
+    parts = weight.abs().reshape(-1, of) if of else weight.abs().reshape(1, -1)  # (parts, size)
+    gone = zeros if of else int(sparsity * weight.numel())
+    mask = torch.ones_like(parts, dtype=torch.bool)
+    return mask.scatter(1, parts.argsort(dim=1, stable=True)[:, :gone], False).reshape(weight.shape)
