@@ -7,6 +7,8 @@ from pathlib import Path
 
 import idp
 from idp.bank.bank import PromptBank
+from idp.model.aliases import read_aliases, resolve
+from idp.model.info import measured, model_info
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,3 +64,29 @@ def test_banks_go_out_and_come_in(tmp_path, monkeypatch):
     assert all(name.startswith("domain-") for name in PromptBank.load("my-texts.yaml").names)
     exec(compile(prefixes, "banks-exchange.md", "exec"), names)  # noqa: S102
     assert names["model"].bank.names == bank.names
+
+
+def test_the_page_on_models_shows_aliases_that_are_read(tmp_path):
+    (code,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
+    (tmp_path / "models.yaml").write_text(code)
+    ready, made = read_aliases(tmp_path / "models.yaml").values()
+    assert (ready.source, ready.dense) == ("org/model-GPTQ", "org/model")
+    assert made.recipe == "sparsegpt:sparsity=0.5"
+
+
+def test_the_page_on_models_shows_what_the_command_prints():
+    page, lm = (ROOT / "docs/models.md").read_text(), idp.load("reference-gptq", "cpu")
+    info = measured(model_info(resolve("reference-gptq")), lm)
+    assert f"compression: {info.describe()}\n" in page
+    assert f"tokenizer {info.fingerprint.tokenizer}, weights {info.fingerprint.weights}\n" in page
+    assert f"in memory: {info.memory_bytes / 1e6:.1f} MB, float32\n" in page
+
+
+def test_the_page_on_compressing_names_every_recipe_and_option():
+    from idp.compress.recipe import find_recipe, recipe_names
+
+    page = (ROOT / "docs/compress.md").read_text()
+    for name in recipe_names():
+        assert f"`{name}`" in page
+        for option in find_recipe(name).options:
+            assert re.search(rf"`{option}[`=]", page), option

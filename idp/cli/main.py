@@ -8,10 +8,13 @@ import typer
 
 import idp
 from idp.cli.bank.app import app as bank_app
+from idp.cli.compress import compress_command
 from idp.cli.errors import INTERRUPTED, complain
 from idp.cli.eval import eval_command
 from idp.cli.generate import generate_command
 from idp.cli.list import list_command
+from idp.cli.model.app import app as model_app
+from idp.cli.models import models_command
 from idp.cli.options import Debug
 from idp.cli.select.app import app as select_app
 
@@ -24,10 +27,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # errors.py says what went wrong
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("compress")(compress_command)
 app.command("eval")(eval_command)
 app.command("generate")(generate_command)
 app.command("list")(list_command)
+app.command("models")(models_command)
 app.add_typer(bank_app)
+app.add_typer(model_app)
 app.add_typer(select_app)
 
 

@@ -12,6 +12,7 @@ from idp.errors import IdpError
 if TYPE_CHECKING:
     from idp.bank.bank import PromptBank
     from idp.dynamic.model import DynamicPromptModel
+    from idp.model.spec import ModelSpec
     from idp.observer import Observer
     from idp.select.base import Selection
 
@@ -23,7 +24,7 @@ WITHOUT_FITTING = "none"
 
 def load_prompted(
     observer: Observer,
-    model: str,
+    model: str | ModelSpec,
     folder: str | None,
     selector: str | None,
     device: str,
@@ -38,7 +39,7 @@ def load_prompted(
     """
     from idp.model.aliases import resolve
 
-    spec = resolve(model)
+    spec = resolve(model) if isinstance(model, str) else model
     from idp.select.registry import AUTO, get_selector
 
     wanted = None if selector == AUTO else selector

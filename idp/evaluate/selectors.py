@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +17,11 @@ from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import EvalTask
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer
+from idp.resources import cache_dir
 from idp.run.store import PrefixStore
 from idp.select.base import Selector
 from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
-
-
-def cache_dir() -> Path:
-    """Where fitted selectors are kept between runs."""
-    return Path(os.environ.get("IDP_CACHE") or Path.home() / ".cache" / "idp")
 
 
 class SelectorShop:
