@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "RecipeError",
     "SelectorError",
     "TaskError",
+    "brief",
     "suggest",
 ]
 
@@ -58,7 +60,18 @@ class MissingExtraError(IdpError):
     """An optional dependency is not installed; the message gives the ``pip install`` line."""
 
 
+_LONGEST_REASON = 240  # characters
 _MOST_LISTED = 40
+
+
+def brief(error: BaseException) -> str:
+    """Return an error's message on one line of bounded length, or its kind if it has no message.
+
+    Example:
+        >>> brief(ValueError("two   words")), brief(KeyError())
+        ('two words', 'KeyError')
+    """
+    return textwrap.shorten(str(error), width=_LONGEST_REASON, placeholder=" ...") or type(error).__name__
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

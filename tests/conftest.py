@@ -290,3 +290,21 @@ class Watcher:
 @pytest.fixture(scope="session")
 def watcher() -> type[Watcher]:
     return Watcher
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Take a package away, as where it is not installed: `without("matplotlib")`."""
+    import builtins
+
+    real = builtins.__import__
+
+    def take_away(package: str) -> None:
+        def imported(name: str, *args: Any, **kwargs: Any) -> Any:
+            if name.partition(".")[0] == package:
+                raise ImportError(name)
+            return real(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", imported)
+
+    return take_away

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idp import errors
-from idp.errors import IdpError, suggest
+from idp.errors import IdpError, brief, suggest
 
 
 @pytest.mark.parametrize("name", [name for name in errors.__all__ if name.endswith("Error")])
@@ -50,3 +50,10 @@ def test_a_long_list_of_known_names_is_cut_short():
     known = [f"task{number}" for number in range(1000)]
     assert suggest("tsak7", known).startswith("Did you mean 'task7'") and "Known" not in suggest("tsak7", known)
     assert "and 960 more" in suggest("?", known)
+
+
+@pytest.mark.parametrize(("said", "expected"), [("two\nlines ", "two lines"), ("", "ValueError"), ("a " * 300, None)])
+def test_an_error_is_told_briefly(said, expected):
+    told = brief(ValueError(said))
+    assert "\n" not in told and len(told) <= 240
+    assert expected is None or told == expected

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
@@ -18,8 +18,8 @@ import idp
 from idp.compress.calibration import Calibration, CalibrationText, calibration_text
 from idp.compress.card import model_card
 from idp.compress.layers import linear_layers
-from idp.compress.oneshot import carry_out, require_compressor, require_understood
-from idp.compress.recipe import find_recipe
+from idp.compress.oneshot import Outcome, carry_out, require_compressor, require_understood
+from idp.compress.recipe import Recipe, find_recipe
 from idp.compress.report import Compressed
 from idp.errors import ModelError, OutputError, RecipeError
 from idp.files import atomic_folder, json_text, public_name, require_free
@@ -88,7 +88,9 @@ def compress(
     text = calibration_text(lm, calibration or Calibration())
     steps = plan.fill(linear_layers(lm), seed)
     require_understood(steps)
-    before = _perplexity(lm, text, "the dense model", told)
+    before = _Before(
+        spec, plan, text, size, size * stored.itemsize, _perplexity(lm, text, "the dense model", told), seed
+    )
     lm.model.to("cpu")  # from where llm-compressor takes it to an accelerator block by block
     outcome = carry_out(lm, steps, text.rows, seed=seed, observer=told)
     if left := outcome.unquantised:
@@ -97,30 +99,46 @@ def compress(
         told.stage("saving", None)
         save(lm, folder, steps, stored)
         del lm  # two do not have to fit into memory
-        lm = _loaded_again(folder, spec, dtype)
-        after = _perplexity(lm, text, "the compressed model", told)
-        made = Compressed(
-            dense=public_name(spec.name),
-            recipe=plan.name,
-            about=plan.about,
-            options=plan.options,
-            calibration=text.describe(),
-            perplexity_before=before,
-            perplexity_after=after,
-            bytes_before=size * stored.itemsize,
-            bytes_after=folder_info(folder).disk_bytes,
-            kind=folder_info(folder).describe(),
-            zeros=_zeros(lm),
-            parameters=size,
-            seconds=outcome.seconds,
-            blocks=outcome.blocks,
-            unquantised=outcome.unquantised,
-            seed=seed,
-            versions=_versions(),
-        )
+        made = _made(before, outcome, folder, _loaded_again(folder, spec, dtype), told)
         (folder / "compression.json").write_text(json_text(made.to_dict()), encoding="utf-8")
         (folder / "README.md").write_text(model_card(made), encoding="utf-8")
     return made
+
+
+class _Before(NamedTuple):
+    """What is known before anything is compressed."""
+
+    spec: ModelSpec
+    recipe: Recipe
+    text: CalibrationText
+    parameters: int
+    bytes: int
+    perplexity: float
+    seed: int
+
+
+def _made(before: _Before, outcome: Outcome, folder: Path, lm: LanguageModel, observer: Observer) -> Compressed:
+    """Measure the model that was made, and put all that is known together."""
+    info = folder_info(folder)
+    return Compressed(
+        dense=public_name(before.spec.name),
+        recipe=before.recipe.name,
+        about=before.recipe.about,
+        options=before.recipe.options,
+        calibration=before.text.describe(),
+        perplexity_before=before.perplexity,
+        perplexity_after=_perplexity(lm, before.text, "the compressed model", observer),
+        bytes_before=before.bytes,
+        bytes_after=info.disk_bytes,
+        kind=info.describe(),
+        zeros=_zeros(lm),
+        parameters=before.parameters,
+        seconds=outcome.seconds,
+        blocks=outcome.blocks,
+        unquantised=outcome.unquantised,
+        seed=before.seed,
+        versions=_versions(),
+    )
 
 
 def save(lm: LanguageModel, folder: Path, steps: Mapping[str, Any], dtype: torch.dtype) -> None:
@@ -190,4 +208,4 @@ def _require_space(output: Path, needed: int) -> None:
 
 def _perplexity(lm: LanguageModel, text: CalibrationText, whose: str, observer: Observer) -> float:
     observer.stage(f"perplexity of {whose}", len(text.judged))
-    return perplexity(lm, text.judged, batch_size=4, advance=observer.advance)
+    return perplexity(lm, text.judged, advance=observer.advance)

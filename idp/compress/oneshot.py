@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from idp.compress.layers import linear_layers
-from idp.errors import IdpError, MissingExtraError, RecipeError
+from idp.errors import IdpError, MissingExtraError, RecipeError, brief
 from idp.model.fingerprint import tensors_hash
 from idp.model.view import decoder_layers
 from idp.observer import Observer, Silent
@@ -106,8 +106,7 @@ def carry_out(
         except (IdpError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a library's anything
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise RecipeError(f"llm-compressor cannot carry out the recipe on {lm.name}: {reason}") from error
+            raise RecipeError(f"llm-compressor cannot carry out the recipe on {lm.name}: {brief(error)}") from error
     seconds = time.perf_counter() - begun
     if tensors_hash(lm.model.state_dict()) == before:
         raise RecipeError(f"the recipe changed nothing in {lm.name}: do its targets name layers of this model?")
@@ -152,7 +151,7 @@ def _read(recipe: Mapping[str, Any]) -> Any:
     except ImportError as error:
         raise MissingExtraError(f"the recipe needs a package that is missing: {error}") from error
     except (TypeError, ValueError) as error:  # pydantic's are ValueErrors
-        raise RecipeError(f"llm-compressor does not understand the recipe: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"llm-compressor does not understand the recipe: {brief(error)}") from error
     if not steps.modifiers:
         raise RecipeError("the recipe has no modifiers: put them under NAME_stage, NAME_modifiers.")
     return steps

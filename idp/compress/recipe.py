@@ -159,10 +159,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _derived(options: Mapping[str, Any], layers: Layers) -> dict[str, Any]:
-    """What templates name besides options: the weights' scheme, masks, and the layers of the model."""
-    derived: dict[str, Any] = {"ignore": [layers.head], "layers": list(layers.names)}
+    """What templates name besides options: the weights' scheme, masks, and what is left alone."""
+    derived: dict[str, Any] = {"ignore": [layers.head]}
     if "structure" in options:
-        derived["mask"] = "0:0" if options["structure"] == "unstructured" else options["structure"]
+        derived["mask"] = _mask(options["structure"], layers)
     if options.get("rate") == "auto":
         derived["rate"] = None
     if "bits" in options:
@@ -178,6 +178,19 @@ def _derived(options: Mapping[str, Any], layers: Layers) -> dict[str, Any]:
     return derived
 
 
+def _mask(structure: str, layers: Layers) -> str:
+    """The structure as llm-compressor writes it."""
+    if structure == "unstructured":
+        return "0:0"
+    if math.gcd(*layers.widths) % int(structure.partition(":")[2]):
+        raise RecipeError(f"structure={structure} does not divide the model's widths ({_listed(layers)}).")
+    return structure
+
+
+def _listed(layers: Layers) -> str:
+    return ", ".join(map(str, sorted(set(layers.widths))))
+
+
 def _group_size(wanted: int | str, layers: Layers) -> int:
     """Weights that share a scale; 0 for a whole row. `auto` takes 128, or less where 128 does not divide the widths."""
     common = math.gcd(*layers.widths)
@@ -185,8 +198,9 @@ def _group_size(wanted: int | str, layers: Layers) -> int:
     if wanted == "auto":
         return largest
     if wanted and common % int(wanted):
-        widths = ", ".join(map(str, sorted(set(layers.widths))))
-        raise RecipeError(f"groups of {wanted} do not divide the model's widths ({widths}); use group={largest}.")
+        raise RecipeError(
+            f"groups of {wanted} do not divide the model's widths ({_listed(layers)}); use group={largest}."
+        )
     return int(wanted)
 
 

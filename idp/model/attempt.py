@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from idp.errors import IdpError, MissingExtraError, ModelError
+from idp.errors import IdpError, MissingExtraError, ModelError, brief
 from idp.model.diagnosis import diagnosis
 from idp.model.spec import ModelSpec
 
@@ -20,7 +19,6 @@ T = TypeVar("T")
 ONCE = "first pass"
 """What is attempted where a model is run once to see whether it can be."""
 
-_LONGEST_REASON = 240  # characters
 _UNREACHABLE = ("LocalEntryNotFound", "Connect", "Timeout", "Offline", "ProxyError", "HTTPError")
 
 
@@ -52,7 +50,7 @@ def attempt(spec: ModelSpec, what: str, read: Callable[[], T]) -> T:
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{spec.name} does not fit into the memory of the device; try --device cpu.") from error
     except ImportError as error:
-        raise MissingExtraError(f"the {what} of {spec.name} need a package that is missing: {_brief(error)}") from error
+        raise MissingExtraError(f"the {what} of {spec.name} need a package that is missing: {brief(error)}") from error
     # `from_pretrained` documents OSError, and in practice raises nearly anything for a file it cannot read.
     except Exception as error:
         raise ModelError(diagnosis(spec, what, error) or _explain(spec, what, error)) from error
@@ -60,19 +58,18 @@ def attempt(spec: ModelSpec, what: str, read: Callable[[], T]) -> T:
 
 def _explain(spec: ModelSpec, what: str, error: Exception) -> str:
     if what == ONCE:
-        return f"{spec.name} was loaded, but cannot be run on this device: {_brief(error)}"
+        return f"{spec.name} was loaded, but cannot be run on this device: {brief(error)}"
     kind = type(error).__name__ + type(error.__cause__ or error.__context__ or error).__name__
-    if Path(spec.source).is_dir():
-        return f"cannot read the {what} of the model in {spec.source}: {_brief(error)}"
-    if Path(spec.source).is_absolute():
-        return not_there(spec)
+    if spec.is_local:
+        here = f"cannot read the {what} of the model in {spec.source}: {brief(error)}"
+        return here if Path(spec.source).is_dir() else not_there(spec)
     if "Gated" in kind:
         return f"{spec.source} is gated: accept its licence on huggingface.co/{spec.source} and run `hf auth login`."
     if "RepositoryNotFound" in kind:
         return f"{spec.source} is neither a folder here nor a public model on the Hugging Face hub; check the name."
     if any(sign in kind for sign in _UNREACHABLE):
         return _not_reached(spec, error)
-    return f"cannot load the {what} of {spec.source}: {_brief(error)}"
+    return f"cannot load the {what} of {spec.source}: {brief(error)}"
 
 
 def not_there(spec: ModelSpec) -> str:
@@ -89,13 +86,8 @@ def _not_reached(spec: ModelSpec, error: Exception) -> str:
 
     return (
         f"the Hugging Face hub cannot be reached for {spec.source}, and no copy is in {HF_HUB_CACHE}. Where there is a "
-        f"hub: {spec.download} ({_brief(error)})"
+        f"hub: {spec.download} ({brief(error)})"
     )
-
-
-def _brief(error: BaseException) -> str:
-    """Return an error's message on one line of bounded length, or its kind if it has no message."""
-    return textwrap.shorten(str(error), width=_LONGEST_REASON, placeholder=" ...") or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ def cached_folder(spec: ModelSpec) -> Path | None:
     """Find the folder of a model without asking the hub: its own, or of a hub id the copy in the hub's cache."""
     from huggingface_hub import snapshot_download
 
-    if Path(spec.source).is_absolute() or Path(spec.source).is_dir():
+    if spec.is_local:
         return Path(spec.source) if Path(spec.source).is_dir() else None
     try:
         return Path(snapshot_download(spec.source, local_files_only=True))
@@ -47,7 +47,7 @@ def _bytes_to_download(spec: ModelSpec) -> int:
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    if Path(spec.source).is_absolute() or Path(spec.source).is_dir() or HF_HUB_OFFLINE or _is_cached(spec):
+    if spec.is_local or HF_HUB_OFFLINE or _is_cached(spec):
         return 0
     weights = [spec.gguf] if spec.gguf else ["model*.safetensors", *(["*.bin"] if spec.allow_pickle else [])]
     try:

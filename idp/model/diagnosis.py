@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from idp.errors import ModelError
+from idp.errors import ModelError, brief
 from idp.model.cached import cached_folder
 from idp.model.spec import ModelSpec
-from idp.model.weights import StoredWeights
+from idp.model.weights import INDEX, StoredWeights
 
 __all__ = ["diagnosis"]
-
-_INDEX = "model.safetensors.index.json"
 
 
 def diagnosis(spec: ModelSpec, what: str, error: Exception) -> str | None:
@@ -33,13 +30,13 @@ def diagnosis(spec: ModelSpec, what: str, error: Exception) -> str | None:
         return _broken_gguf(folder / spec.gguf, error)
     if what == "configuration":
         return None
-    return _pickled(spec, folder, error) or _missing(folder) or _damaged(folder)
+    return _pickled(spec, folder, error) or _damaged(folder)
 
 
 def _broken_gguf(file: Path, error: Exception) -> str | None:
     if not file.exists():
         return None
-    return f"cannot read {file}: it is no GGUF file of a known kind, or was cut off ({_said(error)})."
+    return f"cannot read {file}: it is no GGUF file of a known kind, or was cut off ({brief(error)})."
 
 
 def _remote_code(spec: ModelSpec, what: str) -> str:
@@ -51,33 +48,20 @@ def _remote_code(spec: ModelSpec, what: str) -> str:
 
 def _pickled(spec: ModelSpec, folder: Path, error: Exception) -> str | None:
     pickles = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
-    if not pickles or (folder / _INDEX).exists() or any(folder.glob("*.safetensors")):
+    if not pickles or (folder / INDEX).exists() or any(folder.glob("*.safetensors")):
         return None
     if spec.allow_pickle:
-        return f"{folder / pickles[0]} holds more than plain tensors, or was cut off, and is not read: {_said(error)}"
+        return f"{folder / pickles[0]} holds more than plain tensors, or was cut off, and is not read: {brief(error)}"
     return (
         f"{spec.name} keeps its weights as a pickle ({pickles[0]}), which can run code when it is read. To read plain "
         "tensors of it and nothing else: --allow-pickle (allow_pickle=True)."
     )
 
 
-def _missing(folder: Path) -> str | None:
-    """Name a file that the index of a checkpoint in several files lists and that is not there."""
-    try:
-        listed = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-    missing = sorted(name for name in listed if not (folder / name).exists())
-    return f"{folder / missing[0]} is missing. Download or save the model again." if missing else None
-
-
 def _damaged(folder: Path) -> str | None:
+    """Name a file that is missing, or cut off."""
     try:
         _ = StoredWeights(folder).tensors
     except ModelError as error:
         return str(error)
     return None
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

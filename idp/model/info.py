@@ -16,16 +16,17 @@ from idp.model.compression import Compression, compression_of
 from idp.model.gguf_file import read_head
 from idp.model.memory import Held, held
 from idp.model.spec import ModelSpec
-from idp.model.weights import StoredTensor, StoredWeights
+from idp.model.weights import FLOATS, StoredTensor, StoredWeights
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
 
 __all__ = ["ModelInfo", "folder_info", "measured", "model_info"]
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
 _PRUNED = 0.02
 """Share of zeros from which weights count as pruned; a trained matrix has next to none."""
+
+_MOST_BY_HALVES = 0.6
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def model_info(spec: ModelSpec) -> ModelInfo:
         return _gguf_info(spec, folder)
     if folder is not None and (str(folder) == spec.source or any(_weights(folder))):
         return folder_info(folder)
-    if Path(spec.source).is_absolute():
+    if spec.is_local:
         raise ModelError(not_there(spec))
     return attempt(spec, "heads of the files", lambda: _remote_info(spec))
 
@@ -115,7 +116,9 @@ def folder_info(folder: Path) -> ModelInfo:
     halves = bool(quads) and all(int((quad != 0).sum(dim=1).max()) <= 2 for quad in quads)
     info = _info(str(folder), config, stored, sum(file.stat().st_size for file in _weights(folder)))
     sparsity = {name: float((rows == 0).double().mean()) for name, rows in sampled.items()}
-    return replace(info, sparsity=sparsity, pattern="2:4" if halves else "")
+    pruned = replace(info, sparsity=sparsity)
+    # Of weights that are nearly all zero at most two of four differ from it too, by chance.
+    return replace(pruned, pattern="2:4") if halves and pruned.mean_sparsity < _MOST_BY_HALVES else pruned
 
 
 def measured(info: ModelInfo, lm: LanguageModel) -> ModelInfo:
@@ -174,7 +177,7 @@ def _weights(folder: Path) -> list[Path]:
 def _is_layer_matrix(tensor: StoredTensor) -> bool:
     """Whether this is a plain matrix of a decoder layer: embeddings and the head are not what is pruned."""
     numbered = any(part.isdigit() for part in tensor.name.split("."))
-    return numbered and len(tensor.shape) == 2 and tensor.dtype in _FLOATS and tensor.name.endswith(".weight")
+    return numbered and len(tensor.shape) == 2 and tensor.dtype in FLOATS and tensor.name.endswith(".weight")
 
 
 def _config(path: Path) -> dict[str, Any]:

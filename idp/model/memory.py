@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from idp.model.compression import Compression
-from idp.model.weights import StoredTensor
+from idp.model.weights import FLOATS, StoredTensor
 
 __all__ = ["Held", "held"]
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
 _SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _UNPACKED = ("", "compressed-tensors")
 """Methods whose weights are ordinary matrices once the model was run."""
@@ -44,7 +43,7 @@ def held(tensors: Iterable[StoredTensor], compression: Compression) -> Held:
     """Estimate what a model will hold of its stored tensors; buffers and activations are not counted."""
     floats, packed = 0, 0
     for tensor in tensors:
-        if tensor.dtype in _FLOATS:
+        if tensor.dtype in FLOATS:
             floats += tensor.numel
         elif compression.method in _UNPACKED:
             floats += _numbers(tensor, compression)

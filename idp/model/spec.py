@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["ModelSpec"]
 
@@ -40,6 +41,11 @@ class ModelSpec:
     origin: str = ""
     allow_pickle: bool = False
     trust_remote_code: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its source is a folder, be it there or not, and no hub id."""
+        return Path(self.source).is_absolute() or Path(self.source).is_dir()
 
     @property
     def download(self) -> str:

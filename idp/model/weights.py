@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,12 @@ from torch import Tensor
 
 from idp.errors import ModelError
 
-__all__ = ["StoredTensor", "StoredWeights"]
+__all__ = ["FLOATS", "INDEX", "StoredTensor", "StoredWeights"]
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of numbers that are not packed."""
+
+INDEX = "model.safetensors.index.json"
 
 _SAMPLED_ROWS = 64
 """Rows of a matrix whose zeros are counted."""
@@ -61,7 +67,7 @@ class StoredWeights:
         folder: where `*.safetensors` lie.
 
     Raises:
-        ModelError: a file is no safetensors, or is cut off.
+        ModelError: a file is missing, is no safetensors, or is cut off.
 
     Example:
         >>> len(StoredWeights(Path("idp/reference/models/dense")).tensors)  # doctest: +SKIP
@@ -73,17 +79,24 @@ class StoredWeights:
     @cached_property
     def files(self) -> list[Path]:
         """The files, sorted; none where weights are kept in another form."""
-        return sorted(self.folder.glob("*.safetensors"))
+        files = sorted(self.folder.glob("*.safetensors"))
+        if missing := sorted(_listed(self.folder) - {file.name for file in files}):
+            raise ModelError(f"{self.folder / missing[0]} is missing. Download or save the model again.")
+        return files
 
     @cached_property
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Every tensor by its name."""
         return {tensor.name: tensor for file in self.files for tensor in _headers(file)}
 
-    @property
-    def bytes(self) -> int:
-        """Size on disk."""
-        return sum(file.stat().st_size for file in self.files)
+
+def _listed(folder: Path) -> set[str]:
+    """The files that the index of a checkpoint in several files names."""
+    try:
+        names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no index, or one that loading will complain of
+        return set()
+    return {str(name) for name in names}
 
 
 def _headers(file: Path) -> Iterator[StoredTensor]:

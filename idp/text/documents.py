@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from idp.errors import TaskError, suggest
+from idp.errors import TaskError, brief, suggest
 from idp.text.files import ending, read_lines, read_records
 
 __all__ = ["END_OF_TEXT", "read_documents"]
@@ -97,7 +97,7 @@ def _of_data_set(source: str, field: str, split: str) -> Iterator[str]:
     except Exception as error:  # the hub, the network, the data set's own files: anything can fail here
         raise TaskError(
             f"there is no file or folder {source!r}, and the split {split!r} of a data set {source!r} cannot be had "
-            f"from Hugging Face: {_one_line(error)}"
+            f"from Hugging Face: {brief(error)}"
         ) from error
     return (_text(row, field, f"data set {source}, row {n}") for n, row in enumerate(_streamed(rows, source)))
 
@@ -106,11 +106,7 @@ def _streamed(rows: Iterable[dict[str, Any]], source: str) -> Iterator[dict[str,
     try:
         yield from rows
     except Exception as error:
-        raise TaskError(f"data set {source} cannot be read on: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise TaskError(f"data set {source} cannot be read on: {brief(error)}") from error
 
 
 def _text(row: dict[str, Any], field: str, where: str) -> str:

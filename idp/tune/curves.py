@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from idp.errors import MissingExtraError
 from idp.files import atomic_write_bytes, atomic_write_text
+from idp.pictures import require_matplotlib
 from idp.tune.loop import Point
 
 __all__ = ["draw_curves", "write_curves"]
@@ -37,13 +37,10 @@ def draw_curves(path: Path, curves: Mapping[str, Sequence[Point]]) -> None:
         MissingExtraError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("curves are drawn by matplotlib; install it: pip install 'idp[plot]'.") from error
+    matplotlib = require_matplotlib()
     wide = min(_COLUMNS, len(curves))
     high = -(-len(curves) // wide)
-    figure = Figure(figsize=(3.2 * wide, 2.4 * high), layout="constrained")
+    figure = matplotlib.Figure(figsize=(3.2 * wide, 2.4 * high), layout="constrained")
     panels = figure.subplots(high, wide, squeeze=False).flatten()
     for panel, (name, curve) in zip(panels, curves.items(), strict=False):
         steps = [point.step for point in curve]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import builtins
-
 import pytest
 import torch
 
@@ -102,15 +100,8 @@ def test_what_llm_compressor_refuses_is_one_line(carried_out, recipe, message):
     assert "\n" not in str(caught.value)
 
 
-def test_without_llm_compressor_the_pip_line_is_told(monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *args, **kwargs):
-        if name == "llmcompressor":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+def test_without_llm_compressor_the_pip_line_is_told(without):
+    without("llmcompressor")
     with pytest.raises(MissingExtraError, match=r"pip install 'idp\[compress\]'"):
         require_compressor()
 

@@ -163,3 +163,8 @@ def test_aliases_that_are_made_by_a_recipe_name_one_that_there_is():
 
     recipes = [spec.recipe for spec in aliases().values() if spec.recipe is not None]
     assert recipes and all(find_recipe(recipe).options for recipe in recipes)
+
+
+def test_a_structure_that_does_not_divide_the_widths_is_refused():
+    with pytest.raises(RecipeError, match=r"structure=3:5 does not divide .* \(160, 432\)"):
+        find_recipe("wanda:structure=3:5").fill(LAYERS)

@@ -99,7 +99,7 @@ def test_a_pickle_is_not_looked_into(saved, tiny_lm):
 @pytest.fixture
 def hub(tiny_lm, tmp_path, monkeypatch):
     """A hub with one model, of which only configuration and heads can be read."""
-    tiny_lm().model.save_pretrained(tmp_path, max_shard_size="200KB")
+    tiny_lm().model.save_pretrained(tmp_path, max_shard_size="50KB")
     files = {path.name: parsed(path) for path in tmp_path.glob("*.safetensors")}
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda source, name: str(tmp_path / name))
     monkeypatch.setattr(
@@ -132,3 +132,19 @@ def test_what_is_neither_here_nor_reached_is_one_line():
         model_info(resolve("org/model/m.gguf"))
     with pytest.raises(ModelError, match="by recipe sparsegpt:sparsity=0.5: idp compress"):
         model_info(resolve("llama-7b-sparsegpt"))
+
+
+def test_nearly_all_zeros_are_no_pattern(saved):
+    def prune(weight):
+        return weight * (torch.arange(weight.shape[1]) % 64 == 0)
+
+    info = folder_info(saved(prune))
+    assert info.pattern == "" and info.mean_sparsity > 0.9
+
+
+def test_a_missing_file_of_several_is_named(saved):
+    folder = saved(max_shard_size="50KB")
+    gone = sorted(folder.glob("*.safetensors"))[1]
+    gone.unlink()
+    with pytest.raises(ModelError, match=f"{gone.name} is missing"):
+        folder_info(folder)

@@ -13,7 +13,7 @@ from idp.run.store import PrefixStore
 ROWS = [tuple(range(start, start + 9)) for start in (3, 50, 120)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [1, 2, 8, None])
 def test_it_is_what_scoring_says(tiny_lm, batch_size):
     lm = tiny_lm()
     scored = score(PrefixStore(lm, None), [Request(row[:1], (row[1:],)) for row in ROWS], [-1] * len(ROWS))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import csv
 import math
 
@@ -29,14 +28,7 @@ def test_picture(tmp_path, count):
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+def test_without_matplotlib_the_extra_is_named(tmp_path, without):
+    without("matplotlib")
     with pytest.raises(MissingExtraError, match=r"idp\[plot\]"):
         draw_curves(tmp_path / "c.png", CURVES)

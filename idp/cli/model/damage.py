@@ -99,8 +99,8 @@ def damage_command(
 
 def _check_output(output: Path | None, overwrite: bool) -> None:
     """Find out early whether there will be a place for the files, and something to draw with."""
-    from idp.evaluate.damage.picture import require_matplotlib
     from idp.evaluate.damage.report import require_place
+    from idp.pictures import require_matplotlib
 
     if output is not None:
         require_place(output, overwrite=overwrite)

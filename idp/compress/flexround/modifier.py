@@ -165,11 +165,12 @@ def _scheme(linear: nn.Module) -> QuantizationArgs:
 
 def _given(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockInput:
     """What a layer was called with, by the names of its parameters; the first of them is the hidden states."""
-    bound = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
-    _, (_, hidden), *others = bound.arguments.items()
+    signature = inspect.signature(type(module).forward)
+    _, (_, hidden), *others = signature.bind(module, *args, **kwargs).arguments.items()
     named: dict[str, Any] = {}
     for name, value in others:
-        named |= value if name == "kwargs" else {name: value}
+        anything = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+        named |= value if anything else {name: value}
     return BlockInput(hidden.detach(), named)
 
 

@@ -7,28 +7,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from idp.errors import MissingExtraError
+from idp.pictures import require_matplotlib
 
 if TYPE_CHECKING:
     from idp.evaluate.damage.result import Damage
 
-__all__ = ["draw", "require_matplotlib"]
+__all__ = ["draw"]
 
 _COLUMNS = 4
 _MOST_KINDS = 15
-
-
-def require_matplotlib() -> Any:
-    """Return what pictures are drawn with.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib import figure
-    except ImportError as error:
-        raise MissingExtraError("pictures are drawn by matplotlib; install it: pip install 'idp[plot]'.") from error
-    return figure
 
 
 def draw(damage: Damage) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -95,16 +94,9 @@ def test_a_report_is_replaced_only_when_told(idp_command: Run, model_folder: Pat
 
 
 def test_the_picture_needs_an_extra_and_nothing_else_does(
-    idp_command: Run, model_folder: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+    idp_command: Run, model_folder: Path, text: Path, without: Callable[[str], None]
 ) -> None:
-    real = builtins.__import__
-
-    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    without("matplotlib")
     what = ("model", "damage", model_folder, model_folder, "--text", text, *QUICK)
     done(idp_command(*what))
     assert "pip install 'idp[plot]'" in refused(idp_command(*what, "-o", text.parent / "out"))

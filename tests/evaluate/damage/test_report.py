@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import json
 import math
 from dataclasses import replace
@@ -137,15 +136,8 @@ def test_pictures_of_what_is_no_number(found, norm):
     assert draw(replace(found, matrices=[MatrixError(0, "up", "up", 1.0, norm)])).startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_the_extra_is_named(found, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+def test_without_matplotlib_the_extra_is_named(found, tmp_path, without):
+    without("matplotlib")
     with pytest.raises(MissingExtraError, match=r"idp\[plot\]"):
         write(found, tmp_path / "out")
     assert not (tmp_path / "out").exists()
