@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def _derived(options: Mapping[str, Any], layers: Layers) -> dict[str, Any]:
     """What templates name besides options: the weights' scheme, masks, and what is left alone."""
-    derived: dict[str, Any] = {"ignore": [layers.head]}
+    derived: dict[str, Any] = {"ignore": [_pattern(layers.head)]}
     if "structure" in options:
         derived["mask"] = _mask(options["structure"], layers)
     if options.get("rate") == "auto":
@@ -176,6 +177,11 @@ def _derived(options: Mapping[str, Any], layers: Layers) -> dict[str, Any]:
             "group_size": derived["size"],
         }
     return derived
+
+
+def _pattern(name: str) -> str:
+    """What llm-compressor finds a layer by; its pruning puts a dot behind the names of layers that are targets."""
+    return rf"re:{re.escape(name)}\.?$"
 
 
 def _mask(structure: str, layers: Layers) -> str:

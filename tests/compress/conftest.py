@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,15 +36,16 @@ def some_text(text_file: Path) -> Calibration:
 def dense_folder(
     tiny_lm: Callable[..., LanguageModel], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """A factory: the folder of a tiny dense model of an architecture."""
-    made: dict[str, Path] = {}
+    """A factory: the folder of a tiny dense model of an architecture; config fields may be overridden."""
+    made: dict[tuple[object, ...], Path] = {}
 
-    def make(architecture: str = "llama") -> Path:
-        if architecture not in made:
-            made[architecture] = tmp_path_factory.mktemp("dense") / architecture
-            lm = tiny_lm(architecture)
-            lm.model.save_pretrained(made[architecture])
-            lm.tokenizer.save_pretrained(made[architecture])
-        return made[architecture]
+    def make(architecture: str = "llama", **overrides: Any) -> Path:
+        key = (architecture, *sorted(overrides.items()))
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("dense") / architecture
+            lm = tiny_lm(architecture, **overrides)
+            lm.model.save_pretrained(made[key])
+            lm.tokenizer.save_pretrained(made[key])
+        return made[key]
 
     return make

@@ -6,7 +6,7 @@ import torch
 from idp.compress.calibration import calibration_text
 from idp.compress.layers import linear_layers
 from idp.compress.oneshot import carry_out, require_compressor
-from idp.compress.recipe import find_recipe
+from idp.compress.recipe import find_recipe, recipe_names
 from idp.errors import MissingExtraError, RecipeError
 from idp.model.load import load
 from idp.model.view import decoder_layers
@@ -16,8 +16,8 @@ from idp.model.view import decoder_layers
 def carried_out(dense_folder, some_text, watcher):
     """Carry out a recipe on a tiny model: the model, what came of it, and what was told."""
 
-    def run(spec):
-        lm = load(dense_folder(), "cpu", "float32")
+    def run(spec, **overrides):
+        lm = load(dense_folder(**overrides), "cpu", "float32")
         told = watcher()
         steps = spec if isinstance(spec, dict) else find_recipe(spec).fill(linear_layers(lm))
         outcome = carry_out(lm, steps, calibration_text(lm, some_text).rows, observer=told)
@@ -40,6 +40,16 @@ def test_as_much_is_pruned_as_asked_for(carried_out, method, option):
     if option == "structure=2:4":
         weight = decoder_layers(lm)[1].mlp.down_proj.weight.reshape(-1, 4)
         assert ((weight == 0).sum(dim=1) == 2).all()
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "flexround-quick"])
+def test_head_and_embeddings_are_left_alone(carried_out, tiny_lm, name, tied):
+    spec = f"{name}:iterations=3" if "iterations" in find_recipe(name).options else name
+    lm, _, _ = carried_out(spec, tie_word_embeddings=tied)
+    before = tiny_lm(tie_word_embeddings=tied).model
+    assert torch.equal(lm.model.get_output_embeddings().weight, before.get_output_embeddings().weight)
+    assert torch.equal(lm.model.get_input_embeddings().weight, before.get_input_embeddings().weight)
 
 
 def test_what_wanda_keeps_stays_what_it_was(carried_out, tiny_lm):

@@ -47,7 +47,7 @@ def test_options_are_filled_in():
         5000,
         7,
     )
-    assert learned["ignore"] == ["lm_head"]
+    assert learned["ignore"] == [r"re:lm_head\.?$"]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_structure_says_how_much_is_pruned():
         "sparsity": 0.5,
         "mask_structure": "2:4",
         "targets": ["Linear"],
-        "ignore": ["lm_head"],
+        "ignore": [r"re:lm_head\.?$"],
     }
     assert find_recipe("sparsegpt:structure=1:4").options["sparsity"] == 0.25
     assert find_recipe("sparsegpt:structure=2:4,sparsity=0.5").options["sparsity"] == 0.5
