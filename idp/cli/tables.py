@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 BEFORE, AFTER = 3, 2
 """Columns of the report's table before and after those of the tasks."""
 
+_ANY_WIDTH = 100_000
+
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the main table, the paired differences and the footnotes."""
@@ -72,7 +74,7 @@ def column_groups(
 
 def fits(table: Table, console: Console) -> bool:
     """Whether a table can be printed without cutting a column."""
-    options = console.options.update(max_width=100_000)
+    options = console.options.update(max_width=_ANY_WIDTH)
     return console.measure(table, options=options).maximum <= console.width
 
 
@@ -98,19 +100,35 @@ def grid(
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print things as rows, at least one, all with the same keys: these are the headers. Long cells are folded."""
+    """Print things, at least one, all with the same keys: as rows, or one below the other where words would be cut."""
+    console = Console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    cells = [{key: _cell(key, value) for key, value in row.items()} for row in rows]
     for header in rows[0]:
-        table.add_column(header, no_wrap=header == "name", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value), style="cyan" if key == "name" else "") for key, value in row.items()))
-    Console().print(table)
+        table.add_column(header, no_wrap=not any(" " in row[header].plain for row in cells), overflow="fold")
+    for row in cells:
+        table.add_row(*row.values())
+    if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).minimum <= console.width:
+        console.print(table)
+        return
+    for place, row in enumerate(cells):
+        console.print(*([""] if place else []), _one_below_the_other(row), sep="\n")
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None else " ".join(str(value).split())
+def _one_below_the_other(cells: Mapping[str, Text]) -> Table:
+    """A thing on lines of its own, one for each value that it has."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="bold", no_wrap=True)
+    lines.add_column(overflow="fold")
+    for key, cell in cells.items():
+        if cell:
+            lines.add_row(key, cell)
+    return lines
+
+
+def _cell(key: str, value: Any) -> Text:
+    said = ("yes" if value else "no") if isinstance(value, bool) else "" if value is None else str(value)
+    return Text(" ".join(said.split()), style="cyan" if key == "name" else "")
 
 
 def _in_two_lines(arm: str) -> str:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from idp.cli.tables import column_groups, fits, grid, main_tables
+from idp.cli.tables import column_groups, fits, grid, main_tables, print_rows
 
 TASKS = ["easy", "hard", "support", "short", "trivia", "pair", "endings", "last_word", "text *", "control *"]
 HEADERS = ["arm", "mean", "gap recovered [95 %]", *TASKS, "prompt tokens", "seconds"]
@@ -61,3 +61,30 @@ def test_text_is_not_taken_for_markup() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[bold]" in text
     assert "[95 %]" in text
+
+
+THINGS = [
+    {"name": "first", "options": "bits=4,group=auto,symmetric=False", "about": "What it does.", "made": True},
+    {"name": "second", "options": "", "about": "Another thing that is done.", "made": None},
+]
+
+
+@pytest.mark.parametrize(("width", "in_rows"), [(100, True), (70, True), (50, False), (45, False)])
+def test_things_stand_one_below_the_other_where_rows_would_cut_words(
+    width: int, in_rows: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_rows(THINGS)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert (out.split()[:4] == ["name", "options", "about", "made"]) is in_rows
+    assert {"first", "second", "bits=4,group=auto,symmetric=False", "done.", "yes"} <= set(out.split())
+
+
+def test_a_value_that_is_not_there_has_no_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "45")
+    print_rows(THINGS)
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines == ["name", "options", "about", "made", "name", "about"]
