@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from idp.errors import ModelError
 
-__all__ = ["Compression", "compression_of"]
+__all__ = ["Compression", "compression_of", "settings_beside"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,24 @@ def compression_of(config: Mapping[str, Any]) -> Compression:
         raise ModelError(f"the configuration's quantization_config is {settings!r}, and no mapping of names to values.")
     method = str(settings.get("quant_method", ""))
     return _READERS.get(method, _plain)(method, settings)
+
+
+def settings_beside(folder: Path) -> dict[str, Any]:
+    """Return what AutoGPTQ wrote into a file of its own before transformers knew GPTQ, as `config.json` has it today.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    file = folder / "quantize_config.json"
+    if not file.is_file():
+        return {}
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{file} holds no settings of a quantisation.")
+    return {"quant_method": "gptq", **settings}
 
 
 def _plain(method: str, settings: Mapping[str, Any]) -> Compression:

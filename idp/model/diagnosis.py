@@ -24,13 +24,15 @@ def diagnosis(spec: ModelSpec, what: str, error: Exception) -> str | None:
         return None
     if "trust_remote_code" in str(error):
         return _remote_code(spec, what)
-    if what == "tokenizer" or (folder := cached_folder(spec)) is None:
+    if (folder := cached_folder(spec)) is None:
         return None
     if spec.gguf is not None:
-        return _broken_gguf(folder / spec.gguf, error)
+        return None if what == "tokenizer" else _broken_gguf(folder / spec.gguf, error)
     if what == "configuration":
         return None
-    return _pickled(spec, folder, error) or _damaged(folder)
+    if what == "tokenizer":
+        return _no_tokenizer(folder)
+    return _pickled(spec, folder, error) or _damaged(folder) or _named_otherwise(folder)
 
 
 def _broken_gguf(file: Path, error: Exception) -> str | None:
@@ -44,6 +46,20 @@ def _remote_code(spec: ModelSpec, what: str) -> str:
         f"the {what} of {spec.name} need code that comes with the model and that transformers does not have. It is not "
         "run unless you ask for it: --trust-remote-code (trust_remote_code=True)."
     )
+
+
+def _no_tokenizer(folder: Path) -> str | None:
+    if any(file for pattern in ("*token*", "vocab*", "merges.txt", "*.model") for file in folder.glob(pattern)):
+        return None
+    return f"{folder} has no tokenizer. Copy its files there, tokenizer.json above all, from the model this one is of."
+
+
+def _named_otherwise(folder: Path) -> str | None:
+    """Name weights that transformers does not look for, as AutoGPTQ's `gptq_model-4bit-128g.safetensors`."""
+    names = [file.name for file in folder.glob("*.safetensors")]
+    if len(names) != 1 or names[0].startswith("model"):
+        return None
+    return f"the weights in {folder} are called {names[0]}: call them model.safetensors."
 
 
 def _pickled(spec: ModelSpec, folder: Path, error: Exception) -> str | None:

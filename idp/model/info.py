@@ -12,7 +12,7 @@ from idp.bank.fingerprint import Fingerprint
 from idp.errors import ModelError
 from idp.model.attempt import attempt, not_there
 from idp.model.cached import cached_folder
-from idp.model.compression import Compression, compression_of
+from idp.model.compression import Compression, compression_of, settings_beside
 from idp.model.gguf_file import read_head
 from idp.model.memory import Held, held
 from idp.model.spec import ModelSpec
@@ -187,4 +187,6 @@ def _config(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} holds no configuration of a model.")
+    if not content.get("quantization_config") and (settings := settings_beside(path.parent)):
+        content["quantization_config"] = settings
     return content

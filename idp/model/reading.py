@@ -9,6 +9,7 @@ import torch
 
 from idp.errors import ModelError
 from idp.model.cached import cached_folder
+from idp.model.compression import settings_beside
 from idp.model.gguf_file import read_head
 from idp.model.needs import quantization_method
 from idp.model.spec import ModelSpec
@@ -23,7 +24,10 @@ def read_config(spec: ModelSpec) -> PreTrainedConfig:
     """Read the configuration; of a GGUF model from the head of its file."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(spec.source, trust_remote_code=spec.trust_remote_code, **_file(spec))
+    config = AutoConfig.from_pretrained(spec.source, trust_remote_code=spec.trust_remote_code, **_file(spec))
+    if not quantization_method(config) and (settings := settings_beside(Path(spec.source))):
+        config.quantization_config = settings
+    return config
 
 
 def read_tokenizer(spec: ModelSpec, config: PreTrainedConfig) -> PreTrainedTokenizerBase:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 from checkpoints import KINDS, save, write_gguf
@@ -64,6 +67,38 @@ def test_it_is_described(made):
     assert told.dtype == "float32" and told.fingerprint is not None
     files = [made.path] if made.path.is_file() else list(made.path.glob("*.safetensors"))
     assert info.disk_bytes == sum(file.stat().st_size for file in files)
+
+
+@pytest.fixture
+def of_old(checkpoint, tmp_path):
+    """A GPTQ checkpoint as the first AutoGPTQ wrote it: the settings in a file of their own."""
+    shutil.copytree(checkpoint("gptq").path, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    settings = config.pop("quantization_config")
+    settings.pop("quant_method")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "quantize_config.json").write_text(json.dumps(settings))
+    return tmp_path
+
+
+def test_settings_of_gptq_are_read_from_a_file_of_their_own(checkpoint, of_old):
+    lm = load(of_old, "cpu", "float32")
+    assert lm.fingerprint == load(checkpoint("gptq").path, "cpu", "float32").fingerprint
+    info = model_info(resolve(of_old))
+    assert (info.compression.method, info.compression.bits, info.compression.group_size) == ("gptq", 4, 32)
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "cannot be read"), ("[4]", "holds no settings")])
+def test_settings_that_cannot_be_read_are_an_error(of_old, content, message):
+    (of_old / "quantize_config.json").write_text(content)
+    with pytest.raises(ModelError, match=f"quantize_config.json {message}"):
+        load(of_old)
+
+
+def test_weights_of_another_name_are_named(of_old):
+    (of_old / "model.safetensors").rename(of_old / "gptq_model-4bit-32g.safetensors")
+    with pytest.raises(ModelError, match=r"called gptq_model-4bit-32g.safetensors: call them model.safetensors"):
+        load(of_old, "cpu")
 
 
 def test_a_gguf_file_reads_text_as_the_dense_model_does(checkpoint, tmp_path):

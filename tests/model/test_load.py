@@ -202,6 +202,13 @@ def test_a_missing_tokenizer_is_an_error(saved: Path, tmp_path: Path) -> None:
     folder = copy_with(saved, tmp_path / "m")
     for file in folder.glob("tokenizer*"):
         file.unlink()
+    with pytest.raises(ModelError, match="has no tokenizer. Copy its files there"):
+        load(folder, "cpu")
+
+
+def test_a_broken_tokenizer_is_an_error(saved: Path, tmp_path: Path) -> None:
+    folder = copy_with(saved, tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match="cannot read the tokenizer"):
         load(folder, "cpu")
 
