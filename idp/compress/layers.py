@@ -21,11 +21,13 @@ class Layers(NamedTuple):
         head: name of the output layer, which is left alone, as the embeddings are.
         names: of all others.
         widths: number of inputs of each.
+        unpackable: a class among them that compressed-tensors does not pack, which takes `torch.nn.Linear` alone.
     """
 
     head: str
     names: tuple[str, ...]
     widths: tuple[int, ...]
+    unpackable: str = ""
 
 
 def linear_layers(lm: LanguageModel) -> Layers:
@@ -33,16 +35,16 @@ def linear_layers(lm: LanguageModel) -> Layers:
 
     Raises:
         RecipeError: it has none outside its head (GPT-2 keeps its matrices in another kind of layer), or it is a
-            mixture of experts.
+            mixture of experts or a state-space model.
 
     Example:
         >>> linear_layers(lm).head  # doctest: +SKIP
         'lm_head'
     """
-    if any(weight.ndim > 2 for weight in lm.model.parameters()):
+    if stack := next((name for name, weight in lm.model.named_parameters() if weight.ndim > 2), None):
         raise RecipeError(
-            f"{lm.name} ({type(lm.model).__name__}) keeps its experts in stacks of matrices, which are not compressed "
-            "here: use a ready-made checkpoint, or llm-compressor itself."
+            f"{lm.name} ({type(lm.model).__name__}) has weights that are no matrices ({stack}). Mixtures of experts "
+            "and state-space models are not compressed here: use a ready-made checkpoint, or llm-compressor itself."
         )
     head = lm.model.get_output_embeddings()
     linears = {name: module for name, module in lm.model.named_modules() if isinstance(module, nn.Linear)}
@@ -53,4 +55,6 @@ def linear_layers(lm: LanguageModel) -> Layers:
         )
     names = tuple(inner)
     own = next((name for name, module in linears.items() if module is head), "lm_head")
-    return Layers(own, names, tuple(module.in_features for module in inner.values()))
+    widths = tuple(module.in_features for module in inner.values())
+    other = next((type(module).__name__ for module in inner.values() if type(module) is not nn.Linear), "")
+    return Layers(own, names, widths, other)

@@ -106,7 +106,7 @@ def carry_out(
         except (IdpError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a library's anything
-            raise RecipeError(f"llm-compressor cannot carry out the recipe on {lm.name}: {brief(error)}") from error
+            raise RecipeError(_refusal(lm, error)) from error
     seconds = time.perf_counter() - begun
     if tensors_hash(lm.model.state_dict()) == before:
         raise RecipeError(f"the recipe changed nothing in {lm.name}: do its targets name layers of this model?")
@@ -133,6 +133,15 @@ def _pinned_where_possible() -> Iterator[None]:
         return
     with mock.patch.object(IntermediatesCache, "pin_memory", lambda *args: None):
         yield
+
+
+def _refusal(lm: LanguageModel, error: Exception) -> str:
+    if "incomplete set with matches" in str(error):
+        return (
+            f"llm-compressor does not know which layers of a {type(lm.model).__name__} AWQ scales together. Use "
+            "another recipe, or a YAML file of llm-compressor that gives AWQModifier its `mappings`."
+        )
+    return f"llm-compressor cannot carry out the recipe on {lm.name}: {brief(error)}"
 
 
 def _read(recipe: Mapping[str, Any]) -> Any:

@@ -167,6 +167,11 @@ def _derived(options: Mapping[str, Any], layers: Layers) -> dict[str, Any]:
     if options.get("rate") == "auto":
         derived["rate"] = None
     if "bits" in options:
+        if layers.unpackable:
+            raise RecipeError(
+                f"the model's layers are {layers.unpackable}, which compressed-tensors does not pack: it can be pruned "
+                "(magnitude, wanda, sparsegpt), and not quantised."
+            )
         size = _group_size(options.get("group", "auto"), layers)
         derived |= {"strategy": "group" if size else "channel", "size": size or None}
         derived["weights"] = {

@@ -62,7 +62,7 @@ def token_rows(
     if not found or len(found[0]) < 2:
         raise TaskError("the text has less than two tokens, so there is nothing to predict; give more of it.")
     if rows is not None and len(found) < rows:
-        _LOG.warning("the text gives %d rows of %d tokens, not %d", len(found), row_tokens, rows)
+        _LOG.warning("the text is enough for %d of %d rows of %d tokens", len(found), rows, row_tokens)
     return found
 
 

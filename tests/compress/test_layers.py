@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from idp.compress.layers import linear_layers
+from idp.compress.recipe import find_recipe
 from idp.errors import RecipeError
 from idp.model.loaded import LanguageModel
 
@@ -23,10 +24,24 @@ def test_a_model_without_linear_layers_cannot_be_compressed(tiny_lm):
         linear_layers(tiny_lm("gpt2"))
 
 
-def test_a_mixture_of_experts_is_refused(tiny_tokenizer):
-    from transformers import MixtralConfig, MixtralForCausalLM
+def test_a_model_with_weights_that_are_no_matrices_is_refused(tiny_tokenizer):
+    from transformers import MambaConfig, MambaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = MixtralConfig(vocab_size=384, num_key_value_heads=2, num_local_experts=2, **sizes)
-    with pytest.raises(RecipeError, match="keeps its experts in stacks"):
-        linear_layers(LanguageModel(MixtralForCausalLM(config), tiny_tokenizer, "experts"))
+    sizes = {"vocab_size": 384, "hidden_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 16, "num_local_experts": 2}
+    experts, state_space = MixtralForCausalLM(MixtralConfig(**sizes, **heads)), MambaForCausalLM(MambaConfig(**sizes))
+    with pytest.raises(RecipeError, match=r"weights that are no matrices \(.*experts"):
+        linear_layers(LanguageModel(experts, tiny_tokenizer, "experts"))
+    with pytest.raises(RecipeError, match=r"weights that are no matrices \(.*conv1d"):
+        linear_layers(LanguageModel(state_space, tiny_tokenizer, "states"))
+
+
+def test_a_model_whose_layers_cannot_be_packed_can_be_pruned_and_not_quantised(tiny_tokenizer):
+    from transformers import FalconConfig, FalconForCausalLM
+
+    config = FalconConfig(vocab_size=384, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    layers = linear_layers(LanguageModel(FalconForCausalLM(config), tiny_tokenizer, "falcon"))
+    assert layers.unpackable == "FalconLinear"
+    assert find_recipe("wanda").fill(layers)
+    with pytest.raises(RecipeError, match="FalconLinear, which compressed-tensors does not pack"):
+        find_recipe("gptq").fill(layers)

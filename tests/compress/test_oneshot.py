@@ -110,6 +110,12 @@ def test_what_llm_compressor_refuses_is_one_line(carried_out, recipe, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_architecture_whose_layers_awq_does_not_know_is_told_of(dense_folder, some_text):
+    lm = load(dense_folder("opt"), "cpu", "float32")
+    with pytest.raises(RecipeError, match="which layers of a OPTForCausalLM AWQ scales together. Use another"):
+        carry_out(lm, find_recipe("awq").fill(linear_layers(lm)), calibration_text(lm, some_text).rows)
+
+
 def test_without_llm_compressor_the_pip_line_is_told(without):
     without("llmcompressor")
     with pytest.raises(MissingExtraError, match=r"pip install 'idp\[compress\]'"):
