@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
+from rich.filesize import decimal
 
 import idp
 from idp.compress.calibration import Calibration, CalibrationText, calibration_text
@@ -201,7 +202,7 @@ def _require_space(output: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed * _MARGIN:
         raise OutputError(
-            f"not enough space for {output}: up to {needed * _MARGIN / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are "
+            f"not enough space for {output}: up to {decimal(int(needed * _MARGIN))} are needed, {decimal(free)} are "
             "free. Choose another folder (--output), or make room."
         )
 

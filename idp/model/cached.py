@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from idp.errors import ModelError
 from idp.model.spec import ModelSpec
 
@@ -37,8 +39,8 @@ def require_space(spec: ModelSpec) -> None:
     free = shutil.disk_usage(_existing(Path(HF_HUB_CACHE))).free
     if needed > free:
         raise ModelError(
-            f"{spec.name} needs {needed / 1e9:.1f} GB for its download, and {HF_HUB_CACHE} has {free / 1e9:.1f} GB "
-            "free. Make room, or set HF_HOME to a folder on a larger disk."
+            f"{spec.name} needs {decimal(needed)} for its download, and {HF_HUB_CACHE} has {decimal(free)} free. "
+            "Make room, or set HF_HOME to a folder on a larger disk."
         )
 
 

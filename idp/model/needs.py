@@ -10,7 +10,7 @@ from idp.errors import MissingExtraError, ModelError, suggest
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["known_methods", "quantization_method", "require_extras", "require_known"]
+__all__ = ["is_known", "known_methods", "quantization_method", "require_extras", "require_known"]
 
 _NEEDS = {
     "gptq": (("gptqmodel", "optimum"), "gptq"),
@@ -61,10 +61,20 @@ def require_known(name: str, method: str) -> None:
     Raises:
         ModelError: it does not; the methods that it knows are listed.
     """
-    if method and method not in known_methods():
+    if not is_known(method):
         raise ModelError(
             f"{name} is quantised with {method!r}, which transformers does not know. {suggest(method, known_methods())}"
         )
+
+
+def is_known(method: str) -> bool:
+    """Whether models of a method can be loaded; an empty string stands for models that are not quantised.
+
+    Example:
+        >>> is_known("gptq"), is_known("squeezed")
+        (True, False)
+    """
+    return not method or method in _NEEDS or method in known_methods()
 
 
 def known_methods() -> tuple[str, ...]:

@@ -104,6 +104,8 @@ def _print(facts: dict[str, Any], info: ModelInfo) -> None:
     from idp.cli.tables import print_rows
 
     said = {key: facts[key] for key in ("architecture", "compression", "source")}
+    if note := _unknown(info.compression.method):
+        said["note"] = note
     said["on disk"] = f"{decimal(facts['disk_bytes'])}, {facts['stored_values']:,} stored values"
     if "memory_bytes" in facts:
         said["in memory"] = f"{decimal(facts['memory_bytes'])}, {facts['dtype']}"
@@ -116,6 +118,13 @@ def _print(facts: dict[str, Any], info: ModelInfo) -> None:
     if rows := by_layer(info):
         console.print()
         print_rows(rows)
+
+
+def _unknown(method: str) -> str:
+    """What to say of a method that is not loaded here; transformers is asked for those that idp knows nothing of."""
+    from idp.model.needs import is_known
+
+    return "" if is_known(method) else f"transformers knows no method {method!r}, so this model cannot be loaded."
 
 
 def by_layer(info: ModelInfo) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def test_what_is_not_there_is_one_line(idp_command: Run, name: str, message: str
     assert result.exit_code != 0
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
+
+
+def test_a_method_that_cannot_be_loaded_is_told_of(idp_command: Run, model_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "squeezed", "bits": 5}
+    (folder / "config.json").write_text(json.dumps(config))
+    done = idp_command("model", "info", folder)
+    assert done.exit_code == 0, done.output
+    assert "compression: squeezed, 5 bits" in done.stdout
+    assert "note: transformers knows no method 'squeezed', so this model cannot be loaded." in done.stdout
 
 
 def test_a_pickle_has_no_estimate_and_is_loaded_when_asked_for(
