@@ -88,10 +88,7 @@ class CalibrationText:
 
 
 def calibration_text(lm: LanguageModel, wanted: Calibration) -> CalibrationText:
-    """Read and cut calibration text.
-
-    Documents begin with the begin token, as those that a model was trained on: without it the reference model, pruned
-    by Wanda to 60 %, answers 52 % of questions instead of 71 %.
+    """Read and cut calibration text; documents begin with the begin token, as those that a model was trained on.
 
     Args:
         lm: the model whose tokenizer is used.
