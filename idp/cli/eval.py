@@ -72,6 +72,10 @@ def eval_command(
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the answers of earlier runs.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run that --output-dir holds; its options are taken, not yours."),
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -106,9 +110,12 @@ def eval_command(
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
         fresh=fresh,
+        resume=resume,
     )
     if rank() == 0:  # of several processes that share an evaluation, one tells
         (_print_json if json else _print_report)(evaluation)
+    if evaluation.failed:  # what did not is told all the same
+        raise typer.Exit(1)
 
 
 def default_tasks(model: str) -> tuple[str, ...]:
@@ -126,7 +133,9 @@ def default_folder(model: str) -> Path:
     return Path("idp-results") / file_name(model)
 
 
-def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> Evaluation:
+def _evaluate(
+    debug: bool, *, arms: tuple[str, ...] | None, resume: bool, output_dir: Path, **options: Any
+) -> Evaluation:
     """Evaluate with progress on stderr; importing what it takes is the first stage."""
     from idp.cli.progress import progress
 
@@ -135,7 +144,9 @@ def _evaluate(debug: bool, *, arms: tuple[str, ...] | None, **options: Any) -> E
         from idp.evaluate import Settings, evaluate
         from idp.evaluate.arms import ARMS
 
-        return evaluate(Settings(arms=arms or ARMS, **options), observer)
+        if resume:
+            return evaluate(Settings.begun(output_dir), observer)
+        return evaluate(Settings(arms=arms or ARMS, output_dir=output_dir, **options), observer)
 
 
 def _print_report(evaluation: Evaluation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,10 @@ from lm_eval import evaluator
 
 from idp.dynamic.mixing import HOW, MIX, Mixture, is_mixture
 from idp.errors import TaskError, suggest
+from idp.evaluate.kept import TaskResult
 from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
-from idp.evaluate.stats import Array, mean
+from idp.evaluate.stats.resampling import Array, mean
 from idp.evaluate.tasks import EvalTask, quiet
 from idp.select.base import MOST_SCORES
 from idp.select.registry import get_selector, selector_names
@@ -103,27 +105,52 @@ def check_arms(names: Sequence[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
 
 
-def run_arm(name: str, lm: IdpLM, tasks: Sequence[EvalTask], limit: int | None) -> ArmResult:
-    """Evaluate one arm on all tasks."""
+def run_task(lm: IdpLM, entry: EvalTask, limit: int | None) -> TaskResult:
+    """Evaluate one arm on one task."""
+    before = lm.seconds
     with quiet():
         output = evaluator.evaluate(
             lm,
-            {"tasks": {entry.name: entry.task for entry in tasks}, "groups": {}, "group_map": {}},
+            {"tasks": {entry.name: entry.task}, "groups": {}, "group_map": {}},
             limit=limit,
             bootstrap_iters=100,
             log_samples=True,
         )
-    samples = output.pop("samples")
-    for rows in samples.values():
-        for row in rows:
-            _annotate(row, lm)
-    values = {entry.name: _value(output["results"][entry.name], entry.metric) for entry in tasks}
-    items = {
-        entry.name: np.array([item_value(entry, row) for row in samples[entry.name]], dtype=np.float64)
-        for entry in tasks
-        if entry.in_mean
-    }
-    return ArmResult(name, dict(output), samples, items, values, _prompt_tokens(samples, lm), lm.seconds)
+    rows = output.pop("samples")[entry.name]
+    items = [item_value(entry, row) for row in rows] if entry.in_mean else []
+    tokens = float(sum(lm.prompt_of(row["arguments"][0][0])[1] for row in rows))
+    for row in rows:
+        _annotate(row, lm)
+    value = _value(output["results"][entry.name], entry.metric)
+    return TaskResult(entry.name, _plain(output), _plain(rows), items, value, tokens, lm.seconds - before)
+
+
+def run_arm(name: str, lm: IdpLM, tasks: Sequence[EvalTask], limit: int | None) -> ArmResult:
+    """Evaluate one arm on all tasks."""
+    return arm_result(name, [run_task(lm, entry, limit) for entry in tasks])
+
+
+def arm_result(name: str, found: Sequence[TaskResult]) -> ArmResult:
+    """Put what an arm made of its tasks together."""
+    output: dict[str, Any] = {}
+    for each in found:
+        for key, value in each.output.items():
+            output[key] = {**output.get(key, {}), **value} if isinstance(value, dict) else value
+    rows = sum(len(each.samples) for each in found)
+    return ArmResult(
+        name,
+        output,
+        samples={each.task: each.samples for each in found},
+        items={each.task: np.array(each.items, dtype=np.float64) for each in found if each.items},
+        values={each.task: each.value for each in found},
+        prompt_tokens=sum(each.prompt_tokens for each in found) / max(1, rows),
+        seconds=sum(each.seconds for each in found),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As it is once it was written and read: what JSON cannot express as text."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _value(results: dict[str, Any], metric: str) -> float:
@@ -138,8 +165,3 @@ def _annotate(row: dict[str, Any], lm: IdpLM) -> None:
     scores = lm.selection_of(context).scores
     few = len(scores) <= MOST_SCORES
     row["idp_scores"] = [score if np.isfinite(score) else None for score in scores] if few else None
-
-
-def _prompt_tokens(samples: dict[str, list[dict[str, Any]]], lm: IdpLM) -> float:
-    rows = [row for task in samples.values() for row in task]
-    return sum(lm.prompt_of(row["arguments"][0][0])[1] for row in rows) / max(1, len(rows))

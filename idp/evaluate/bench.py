@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save as to_bytes
 
 import idp
 from idp.bank.bank import PromptBank
@@ -134,6 +138,30 @@ class Bench:
         """Keep a note for the report, and tell it at once."""
         self.notes.append(message)
         self.observer.note(message)
+
+    def circumstances(self, name: str) -> str:
+        """What an arm's results depend on, as a hash: the same circumstances lead to the same results."""
+        lm = self.dense if name == "dense" and self.dense is not None else self.lm
+        settings = self.settings
+        told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, self.bank_hash, settings.seed)
+        fitted = (settings.fit, settings.fit_items, settings.limit, self.item_hashes)
+        return hashlib.sha256(repr((told, fitted)).encode()).hexdigest()
+
+    @cached_property
+    def bank_hash(self) -> str:
+        """What identifies the bank, selectors included; empty without one."""
+        if not self.uses_bank:
+            return ""
+        fitted = [
+            (name, json.dumps(state.config, sort_keys=True), hashlib.sha256(to_bytes(dict(state.tensors))).hexdigest())
+            for name, state in sorted(self.bank.selectors.items())
+        ]
+        return repr((self.bank.digest, fitted))
+
+    @cached_property
+    def item_hashes(self) -> dict[str, str]:
+        """What identifies the items of every task, within the limit."""
+        return {entry.name: entry.items_hash(self.settings.limit) for entry in self.tasks}
 
     def arm_model(self, name: str) -> IdpLM:
         """lm-eval's view of an arm; the arms without prompts have the whole context to themselves."""

@@ -23,7 +23,7 @@ from idp.evaluate.calibration import TEXT_TOKENS, example_of, options_of
 from idp.evaluate.oracle import item_losses, item_scores
 from idp.evaluate.regret import BASE, BOUND, Choices, Measured, Outcomes, Regret, regrets
 from idp.evaluate.settings import Settings
-from idp.evaluate.stats import Array
+from idp.evaluate.stats.resampling import Array
 from idp.evaluate.tasks import EvalTask, templates_compiled_once
 from idp.evaluate.timing import timed
 from idp.observer import Observer, Silent

@@ -7,7 +7,10 @@ from functools import cached_property
 
 from idp.evaluate.arms import ArmResult
 from idp.evaluate.settings import Settings
-from idp.evaluate.stats import Array, Interval, Items, Paired, bootstrap_means, compare, detectable, gap_recovered
+from idp.evaluate.stats.gap import gap_recovered, gap_size
+from idp.evaluate.stats.pairs import Paired, compare_all
+from idp.evaluate.stats.power import detectable
+from idp.evaluate.stats.resampling import Array, Interval, Items, bootstrap_means, mean
 from idp.evaluate.tasks import EvalTask
 
 REFERENCES = ("compressed", "static")
@@ -28,6 +31,7 @@ class Evaluation:
         tasks: the tasks.
         arms: one result an arm, in the order of the table.
         notes: what a reader should know.
+        failed: why arms that are not among them came to no end.
     """
 
     settings: Settings
@@ -36,6 +40,7 @@ class Evaluation:
     tasks: tuple[EvalTask, ...]
     arms: dict[str, ArmResult]
     notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def main_arm(self) -> ArmResult:
@@ -46,22 +51,30 @@ class Evaluation:
     @cached_property
     def gaps(self) -> dict[str, Interval]:
         """Gap recovered by every arm, with its paired interval; empty without a dense and a compressed arm."""
-        if not {"dense", "compressed"} <= self._items.keys():
+        if self.gap is None:
             return {}
-        means = {name: arm.mean for name, arm in self.arms.items()}
-        return {
-            name: gap_recovered(name, {k: v for k, v in means.items() if v is not None}, self._boot) for name in means
-        }
+        return {name: gap_recovered(name, self._means, self._boot) for name in self._items}
+
+    @cached_property
+    def gap(self) -> Interval | None:
+        """What compression cost, with its paired interval; None without a dense and a compressed arm."""
+        if not {"dense", "compressed"} <= self._items.keys():
+            return None
+        return gap_size(self._means, self._boot)
 
     @cached_property
     def paired(self) -> list[Paired]:
-        """Every arm against the compressed model and the static prompt, and the best router against every other arm."""
-        best = self._best
-        pairs = [(a, b) for b in REFERENCES for a in self._items if b in self._items and a != b]
-        others = [name for name in self._items if name not in (*REFERENCES, best, "dense", BOUND)]
-        pairs += [(best, b) for b in others if best]
-        kept = [pair for pair in pairs if pair != ("compressed", "static") or ("static", "compressed") not in pairs]
-        return [compare(a, b, self._items, self._boot, self.settings.seed) for a, b in kept]
+        """Every pair of arms but the bound, as one family of tests."""
+        order = [name for name in (*REFERENCES, *self._items) if name in self._items and name != BOUND]
+        arms = list(dict.fromkeys(order))
+        pairs = [(a, b) for place, b in enumerate(arms) for a in arms[place + 1 :]]
+        return compare_all(pairs, self._items, self._boot, self.settings.seed)
+
+    @property
+    def headline(self) -> list[Paired]:
+        """Of all pairs those with the compressed model or the static prompt, and those of the best router."""
+        kept = (*REFERENCES, self._best)
+        return [pair for pair in self.paired if pair.b in kept or pair.a == self._best]
 
     @cached_property
     def detectable(self) -> float | None:
@@ -73,6 +86,10 @@ class Evaluation:
     @property
     def _best(self) -> str | None:
         return next((name for name in DEFAULT_ARMS if name in self._items), None)
+
+    @cached_property
+    def _means(self) -> dict[str, float]:
+        return {name: mean(items) for name, items in self._items.items()}
 
     @cached_property
     def _items(self) -> dict[str, Items]:

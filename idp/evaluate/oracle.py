@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from idp.evaluate.lm import IdpLM, PairRequest
-from idp.evaluate.stats import Array
+from idp.evaluate.stats.resampling import Array
 from idp.evaluate.tasks import EvalTask
 from idp.run.score import Score
 from idp.select.base import Selection, Selector

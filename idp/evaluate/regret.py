@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from idp.errors import TaskError
-from idp.evaluate.stats import Array, Interval, Items, Paired, bootstrap_means, compare, gap_recovered, mean
+from idp.evaluate.stats.gap import gap_recovered
+from idp.evaluate.stats.pairs import Paired, compare
+from idp.evaluate.stats.resampling import Array, Interval, Items, bootstrap_means, mean
 from idp.select.base import Cost
 
 __all__ = ["BASE", "BOUND", "Choices", "Measured", "Outcomes", "Regret", "regrets"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import idp
 from idp.evaluate.arms import SELECTOR_OF, ArmResult, about
 from idp.evaluate.evaluation import BOUND, Evaluation
-from idp.evaluate.stats import Interval
+from idp.evaluate.kept import samples_file
+from idp.evaluate.stats.pairs import Paired
+from idp.evaluate.stats.resampling import Interval
 from idp.files import atomic_write_text
 
 
 def write_report(evaluation: Evaluation) -> dict[str, Path]:
-    """Write all files of an evaluation.
+    """Write what an evaluation found; samples are there already.
 
     Returns:
         The paths by kind: ``results`` (JSON), ``report`` (Markdown), ``samples`` (the folder).
@@ -27,10 +30,6 @@ def write_report(evaluation: Evaluation) -> dict[str, Path]:
         OutputError: a file cannot be written; what was computed stays in ``answers.sqlite``.
     """
     folder = evaluation.settings.output_dir
-    for arm in evaluation.arms.values():
-        for file, rows in _samples(arm).items():
-            lines = "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
-            atomic_write_text(folder / file, lines)
     results, report = folder / "results.json", folder / "report.md"
     atomic_write_text(results, json.dumps(to_json(evaluation), indent=2, default=str, ensure_ascii=False) + "\n")
     atomic_write_text(report, to_markdown(evaluation))
@@ -74,22 +73,23 @@ def _idp(evaluation: Evaluation) -> dict[str, Any]:
         "in_mean": [task.name for task in evaluation.tasks if task.in_mean],
         "chance": {task.name: task.chance for task in evaluation.tasks if task.chance is not None},
         "arms": {name: _arm(arm) for name, arm in evaluation.arms.items()},
-        "gap_recovered": {
-            name: {"value": gap.value, "ci95": [gap.low, gap.high]} for name, gap in evaluation.gaps.items()
-        },
-        "paired": [
-            {
-                "a": pair.a,
-                "b": pair.b,
-                "difference": pair.difference.value,
-                "ci95": [pair.difference.low, pair.difference.high],
-                "p": pair.p,
-            }
-            for pair in evaluation.paired
-        ],
+        "gap": None if evaluation.gap is None else _with_interval(evaluation.gap),
+        "gap_recovered": {name: _with_interval(gap) for name, gap in evaluation.gaps.items()},
+        "paired": [_pair(pair) for pair in evaluation.paired],
         "detectable_difference": evaluation.detectable,
         "notes": evaluation.notes,
+        "failed": evaluation.failed,
     }
+
+
+def _with_interval(value: Interval) -> dict[str, Any]:
+    return {"value": value.value, "ci95": [value.low, value.high]}
+
+
+def _pair(pair: Paired) -> dict[str, Any]:
+    found = asdict(pair)
+    found["difference"], found["ci95"] = pair.difference.value, [pair.difference.low, pair.difference.high]
+    return found
 
 
 def _arm(arm: ArmResult) -> dict[str, Any]:
@@ -99,13 +99,8 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
         "prompt_tokens": arm.prompt_tokens,
         "seconds": arm.seconds,
         "prompts_chosen": _chosen(arm),
-        "samples": list(_samples(arm)),  # the folder may hold those of other evaluations too
+        "samples": [samples_file(arm.name, task) for task in arm.samples],  # others may lie beside them
     }
-
-
-def _samples(arm: ArmResult) -> dict[str, list[dict[str, Any]]]:
-    """The arm's samples by the name of their file."""
-    return {f"samples_{task}_{_file_name(arm.name)}.jsonl": rows for task, rows in arm.samples.items()}
 
 
 def _chosen(arm: ArmResult) -> dict[str, int]:
@@ -127,10 +122,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _file_name(arm: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", arm)
-
-
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as percent, a dash where there is none."""
     return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
@@ -143,9 +134,14 @@ def interval(gap: Interval | None) -> str:
     return f"{100 * gap.value:.0f} % [{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
 
 
-def p_text(p: float) -> str:
-    """A p-value as far as the permutations resolve it."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+def points(difference: Interval) -> str:
+    """A difference in points with its interval, such as ``+1.20 [+0.30, +2.10]``."""
+    return f"{100 * difference.value:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value as far as the permutations resolve it, a dash where there is none."""
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
@@ -183,7 +179,12 @@ def footnotes(evaluation: Evaluation) -> list[str]:
             f"This many items detect a difference of {100 * evaluation.detectable:.1f} points between two arms like "
             "routers and static (5 % level, 80 % power)."
         )
-    return lines + evaluation.notes
+    if evaluation.gap is not None and evaluation.gap.touches_zero:
+        lines.append(
+            f"Compression cost {points(evaluation.gap)} points: the interval touches nought, so no share of it can be "
+            "stated."
+        )
+    return lines + evaluation.notes  # arms that failed are among them
 
 
 def to_markdown(evaluation: Evaluation) -> str:
@@ -204,9 +205,13 @@ def to_markdown(evaluation: Evaluation) -> str:
         "",
         *[f"- **{name}**: {about(name)}" for name in evaluation.arms],
         "",
-        "## Paired differences (points, 95 % bootstrap interval, sign-flip permutation p)",
+        "## Paired differences",
         "",
-        *_markdown_table(["arm", "minus", "difference", "95 %", "p"], paired_rows(evaluation)),
+        "In points of the mean over tasks, with a 95 % bootstrap interval and the p of a sign-flip permutation test; "
+        "items gained and lost, with the p of McNemar's exact test over all items; and that p corrected for the number "
+        "of pairs (Holm).",
+        "",
+        *_markdown_table(PAIRED, paired_rows(evaluation.paired)),
         "",
         "## Prompts chosen",
         "",
@@ -216,17 +221,23 @@ def to_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def paired_rows(evaluation: Evaluation) -> list[list[str]]:
+PAIRED = ["arm", "minus", "difference [95 %]", "p", "gained : lost", "McNemar", "Holm"]
+"""Headers of the table of differences."""
+
+
+def paired_rows(pairs: Sequence[Paired]) -> list[list[str]]:
     """Rows of the table of differences."""
     return [
         [
             pair.a,
             pair.b,
-            f"{100 * pair.difference.value:+.2f}",
-            f"[{100 * pair.difference.low:+.2f}, {100 * pair.difference.high:+.2f}]",
+            points(pair.difference),
             p_text(pair.p),
+            "-" if pair.gained is None else f"{pair.gained} : {pair.lost}",
+            p_text(pair.mcnemar),
+            p_text(pair.holm),
         ]
-        for pair in evaluation.paired
+        for pair in pairs
     ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from idp.evaluate.arms import ArmResult, run_arm
+from idp.errors import OutputError, brief
+from idp.evaluate.arms import ArmResult, arm_result, run_task
 from idp.evaluate.bench import Bench
 from idp.evaluate.evaluation import Evaluation
+from idp.evaluate.kept import RunFolder, TaskResult
 from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import templates_compiled_once
 from idp.files import public_name
@@ -31,20 +33,52 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
         0.74
     """
     bench = Bench(settings, observer or Silent())
-    with templates_compiled_once():
-        results = {name: _run(bench, name) for name in bench.arms}
-    return Evaluation(settings, _model(bench), _bank(bench), tuple(bench.tasks), results, bench.notes)
+    folder = RunFolder(settings.output_dir)
+    results: dict[str, ArmResult] = {}
+    failed: dict[str, Exception] = {}
+    with bench.team.alone(folder.held), templates_compiled_once():
+        if bench.team.is_first:
+            settings.write()
+        for name in bench.arms:
+            try:
+                results[name] = _run(bench, name, folder)
+            except (OutputError, MemoryError):
+                raise
+            except Exception as error:
+                if bench.team.size > 1:  # the others wait for this process
+                    raise
+                failed[name] = error
+                bench.note(f"arm {name!r} failed: {brief(error)}")
+    if not results:
+        raise next(iter(failed.values()))
+    reasons = {name: brief(error) for name, error in failed.items()}
+    return Evaluation(settings, _model(bench), _bank(bench), tuple(bench.tasks), results, bench.notes, reasons)
 
 
-def _run(bench: Bench, name: str) -> ArmResult:
-    """Run one arm, and give its model back before the next is loaded."""
-    lm = bench.arm_model(name)
-    passes = lm.mixture.passes(len(bench.bank)) + 1 if lm.mixture else 1
-    bench.observer.stage(name, bench.items() * passes)
-    result = run_arm(name, lm, bench.tasks, bench.settings.limit)
-    del lm
+def _run(bench: Bench, name: str, folder: RunFolder) -> ArmResult:
+    """Run one arm on the tasks whose results are not there yet, and give its model back before the next is loaded."""
+    key = bench.circumstances(name)
+    found = bench.team.agree(lambda: _kept(bench, name, folder, key))
+    missing = [entry for entry in bench.tasks if entry.name not in found]
+    if missing:
+        lm = bench.arm_model(name)
+        passes = lm.mixture.passes(len(bench.bank)) + 1 if lm.mixture else 1
+        bench.observer.stage(name, bench.items(missing) * passes)
+        for entry in missing:
+            found[entry.name] = run_task(lm, entry, bench.settings.limit)
+            if bench.team.is_first:
+                folder.put(name, found[entry.name], key)
+        del lm
     bench.release(name)
-    return result
+    return arm_result(name, [found[entry.name] for entry in bench.tasks])
+
+
+def _kept(bench: Bench, name: str, folder: RunFolder, key: str) -> dict[str, TaskResult]:
+    """What an earlier run left, where that may be taken."""
+    if not bench.settings.resume:
+        return {}
+    kept = [folder.get(name, entry.name, key) for entry in bench.tasks]
+    return {result.task: result for result in kept if result is not None}
 
 
 def _model(bench: Bench) -> dict[str, object]:

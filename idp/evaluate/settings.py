@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from idp.errors import OutputError, brief
 from idp.evaluate.arms import ARMS
+from idp.files import atomic_write_text, json_text
+
+_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Settings:
         allow_pickle: whether models that are kept as a pickle may be read.
         trust_remote_code: whether code that comes with a model may be run.
         fresh: whether the answers of earlier runs are deleted first.
+        resume: whether results that an interrupted run left in the output folder are taken as they are.
     """
 
     model: str = "reference"
@@ -49,3 +55,29 @@ class Settings:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     fresh: bool = False
+    resume: bool = False
+
+    def write(self) -> None:
+        """Keep the settings in the output folder.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        known = {**asdict(self), "output_dir": None, "fresh": False, "resume": False}
+        atomic_write_text(self.output_dir / _FILE, json_text(known))
+
+    @classmethod
+    def begun(cls, folder: Path) -> Settings:
+        """The settings of the run that was begun in a folder, to go on with it.
+
+        Raises:
+            OutputError: none was, or its settings cannot be read.
+        """
+        try:
+            known = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+            return cls(**{**known, **lists, "output_dir": folder, "resume": True})
+        except FileNotFoundError as error:
+            raise OutputError(f"there is no run in {folder} to go on with: leave --resume out.") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise OutputError(f"the settings in {folder / _FILE} cannot be read: {brief(error)}") from error

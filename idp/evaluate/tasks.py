@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +43,12 @@ class EvalTask:
     def in_mean(self) -> bool:
         """Whether the task counts into the mean over accuracy-type tasks."""
         return self.higher_is_better and not self.control
+
+    def items_hash(self, limit: int | None) -> str:
+        """What identifies the task's items, within a limit: 16 hexadecimal digits of a SHA-256."""
+        docs = [doc for _, doc in self.task.doc_iterator(rank=0, limit=limit, world_size=1)]
+        content = json.dumps(docs, sort_keys=True, default=str, ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
     @property
     def chance(self) -> float | None:

@@ -13,7 +13,8 @@ from idp.errors import TaskError
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.run import evaluate
 from idp.evaluate.settings import Settings
-from idp.evaluate.stats import Interval, Paired
+from idp.evaluate.stats.pairs import Paired
+from idp.evaluate.stats.resampling import Interval
 from idp.files import atomic_write_text, file_name, json_text
 from idp.observer import Observer, Silent
 

@@ -9,7 +9,7 @@ from typing import Any
 from idp.evaluate.damage.probes import Accuracy
 from idp.evaluate.damage.reading import Reading
 from idp.evaluate.damage.weights import MatrixError, Uncompared, combined
-from idp.evaluate.stats import Interval
+from idp.evaluate.stats.resampling import Interval
 from idp.files import finite
 
 __all__ = ["Damage"]
