@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from idp.bank.text import text_bank
 from idp.dynamic.mixing import Mixture, is_mixture
 from idp.errors import IdpError, OutputError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
+from idp.evaluate.kept import RunFolder
 from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import ANSWERS, Memo, forget
 from idp.evaluate.mixtures import MixtureLM
@@ -70,8 +72,22 @@ class Bench:
             raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
         if self.uses_bank:
             _ = self.bank  # a broken one is found before anything is run
-        if settings.fresh and self.team.is_first:
-            forget(settings.output_dir)  # last: a mistyped option should not cost hours of answers
+
+    @contextmanager
+    def held(self) -> Iterator[RunFolder]:
+        """Be the only run that writes to the output folder; forget, where that was asked for, what is in it.
+
+        Raises:
+            OutputError: another run writes there.
+        """
+        folder = RunFolder(self.settings.output_dir)
+        if not self.team.is_first:
+            yield folder
+            return
+        with folder.held():
+            if self.settings.fresh:  # as late as this: a mistyped option should not cost hours of answers
+                forget(folder.path)
+            yield folder
 
     def _loaded_lm(self) -> LanguageModel:
         """The compressed model."""

@@ -112,7 +112,11 @@ def compare_selectors(
     """
     names = list(dict.fromkeys([*selectors] if BASE in selectors else [BASE, *selectors]))
     bench = Bench(settings, observer or Silent())
-    names = [name for name in names if _possible(bench, name)]
+    with bench.held():
+        return _compared(bench, [name for name in names if _possible(bench, name)])
+
+
+def _compared(bench: Bench, names: Sequence[str]) -> Comparison:
     made = {name: bench.shop.make(name) for name in names if name != BOUND and not is_mixture(name)}
     with templates_compiled_once():
         store = PrefixStore(bench.lm, bench.bank)
@@ -123,7 +127,8 @@ def compare_selectors(
     made |= {BOUND: _oracle(bench, items, outcomes)} if BOUND in names else {}
     bench.observer.stage("choosing", len(made))
     chosen = {name: _choices(bench, name, selector, items) for name, selector in made.items()}
-    rows = regrets(outcomes, [mixed[name] if is_mixture(name) else chosen[name] for name in names], settings.seed)
+    ways = [mixed[name] if is_mixture(name) else chosen[name] for name in names]
+    rows = regrets(outcomes, ways, bench.settings.seed)
     counts = {task: len(examples) for task, examples in items.items()}
     return Comparison(bench.spec.name, bench.bank_name, counts, rows, bench.notes)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
@@ -87,12 +86,6 @@ class Team:
         lists: list[list[T]] = [[] for _ in range(self.size)]
         torch.distributed.all_gather_object(lists, mine)
         return list(chain.from_iterable(lists))
-
-    @contextmanager
-    def alone(self, hold: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Let the first member hold what belongs to one at a time."""
-        with hold() if self.is_first else nullcontext():
-            yield
 
     def agree(self, compute: Callable[[], T]) -> T:
         """What the first member computes, for all."""

@@ -33,10 +33,9 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
         0.74
     """
     bench = Bench(settings, observer or Silent())
-    folder = RunFolder(settings.output_dir)
     results: dict[str, ArmResult] = {}
     failed: dict[str, Exception] = {}
-    with bench.team.alone(folder.held), templates_compiled_once():
+    with bench.held() as folder, templates_compiled_once():
         if bench.team.is_first:
             settings.write()
         for name in bench.arms:

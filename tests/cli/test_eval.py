@@ -171,10 +171,18 @@ def test_interrupted_run_goes_on(idp_command: Run, start_idp: Start, options: li
     assert kept
     assert not (tmp_path / "out" / "results.json").exists()
 
-    assert idp_command("eval", *options, *what).exit_code == 0
+    resumed = idp_command("eval", "--output-dir", tmp_path / "out", "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert read_json(tmp_path / "out" / "results.json")["n-samples"]["atlas_support"]["effective"] > 400
     after = answers(tmp_path / "out")
     assert len(after) > len(kept)
     assert {key: after[key] for key in kept} == kept  # answered from the file: their times are those of the first run
+
+
+def test_there_has_to_be_a_run_to_resume(idp_command: Run, tmp_path: Path) -> None:
+    result = idp_command("eval", "--output-dir", tmp_path / "out", "--resume")
+    assert result.exit_code == 1
+    assert "leave --resume out" in " ".join(result.stderr.split())
 
 
 def test_fresh_forgets_answers(idp_command: Run, options: list[object], tmp_path: Path) -> None:
