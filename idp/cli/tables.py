@@ -21,13 +21,14 @@ _ANY_WIDTH = 100_000
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the main table, the paired differences and the footnotes."""
-    from idp.evaluate.report import PAIRED, footnotes, paired_rows, table
+    from idp.evaluate.report import footnotes, paired_rows, table
 
     for part in main_tables(*table(evaluation), console, main=evaluation.main_arm.name):
         console.print(part, "")
     if rows := paired_rows(evaluation.headline):
         console.print(Text("Paired differences in points", style="bold"))
-        console.print(grid(PAIRED, rows, words=2), "")
+        short = [[*row[:3], row[-1]] for row in rows]  # the report tells the rest
+        console.print(grid(["arm", "minus", "difference [95 %]", "p (Holm)"], short, words=2), "")
     for line in footnotes(evaluation):
         console.print(Text(f"- {line}", style="dim"))
 

@@ -15,10 +15,10 @@ from idp.errors import TaskError, suggest
 from idp.evaluate.kept import TaskResult
 from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
-from idp.evaluate.stats.resampling import Array, mean
 from idp.evaluate.tasks import EvalTask, quiet
 from idp.select.base import MOST_SCORES
 from idp.select.registry import get_selector, selector_names
+from idp.stats.resampling import Array, mean
 
 SELECTOR_OF = {
     "compressed": "none",

@@ -23,7 +23,6 @@ from idp.evaluate.calibration import TEXT_TOKENS, example_of, options_of
 from idp.evaluate.oracle import item_losses, item_scores
 from idp.evaluate.regret import BASE, BOUND, Choices, Measured, Outcomes, Regret, regrets
 from idp.evaluate.settings import Settings
-from idp.evaluate.stats.resampling import Array
 from idp.evaluate.tasks import EvalTask, templates_compiled_once
 from idp.evaluate.timing import timed
 from idp.observer import Observer, Silent
@@ -31,6 +30,7 @@ from idp.run.store import PrefixStore
 from idp.select.base import Selector
 from idp.select.calibration import Calibration
 from idp.select.oracle import OracleSelector
+from idp.stats.resampling import Array
 from idp.tune.examples import Example, fitting
 
 __all__ = ["SELECTORS", "Comparison", "compare_selectors"]

@@ -7,11 +7,11 @@ from functools import cached_property
 
 from idp.evaluate.arms import ArmResult
 from idp.evaluate.settings import Settings
-from idp.evaluate.stats.gap import gap_recovered, gap_size
-from idp.evaluate.stats.pairs import Paired, compare_all
-from idp.evaluate.stats.power import detectable
-from idp.evaluate.stats.resampling import Array, Interval, Items, bootstrap_means, mean
 from idp.evaluate.tasks import EvalTask
+from idp.stats.gap import gap_recovered, gap_size
+from idp.stats.pairs import Paired, compare_all
+from idp.stats.power import detectable
+from idp.stats.resampling import Array, Interval, Items, bootstrap_means, mean
 
 REFERENCES = ("compressed", "static")
 """Arms that every arm is compared with."""

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from idp.evaluate.lm import IdpLM, PairRequest
-from idp.evaluate.stats.resampling import Array
 from idp.evaluate.tasks import EvalTask
 from idp.run.score import Score
 from idp.select.base import Selection, Selector
 from idp.select.calibration import Calibration
+from idp.stats.resampling import Array
 from idp.tune.examples import Example
 from idp.tune.losses import loss_of
 

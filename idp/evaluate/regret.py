@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from idp.errors import TaskError
-from idp.evaluate.stats.gap import gap_recovered
-from idp.evaluate.stats.pairs import Paired, compare
-from idp.evaluate.stats.resampling import Array, Interval, Items, bootstrap_means, mean
 from idp.select.base import Cost
+from idp.stats.gap import gap_recovered
+from idp.stats.pairs import Paired, compare
+from idp.stats.resampling import Array, Interval, Items, bootstrap_means, mean
 
 __all__ = ["BASE", "BOUND", "Choices", "Measured", "Outcomes", "Regret", "regrets"]
 

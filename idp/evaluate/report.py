@@ -15,9 +15,9 @@ import idp
 from idp.evaluate.arms import SELECTOR_OF, ArmResult, about
 from idp.evaluate.evaluation import BOUND, Evaluation
 from idp.evaluate.kept import samples_file
-from idp.evaluate.stats.pairs import Paired
-from idp.evaluate.stats.resampling import Interval
 from idp.files import atomic_write_text
+from idp.stats.pairs import Paired
+from idp.stats.resampling import Interval
 
 
 def write_report(evaluation: Evaluation) -> dict[str, Path]:

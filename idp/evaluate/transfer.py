@@ -13,10 +13,10 @@ from idp.errors import TaskError
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.run import evaluate
 from idp.evaluate.settings import Settings
-from idp.evaluate.stats.pairs import Paired
-from idp.evaluate.stats.resampling import Interval
 from idp.files import atomic_write_text, file_name, json_text
 from idp.observer import Observer, Silent
+from idp.stats.pairs import Paired
+from idp.stats.resampling import Interval
 
 __all__ = ["ARMS", "Transferred", "transfer", "write_transfer"]
 

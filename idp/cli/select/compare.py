@@ -31,8 +31,8 @@ from idp.cli.quiet import hush
 if TYPE_CHECKING:
     from idp.evaluate.choosing import Comparison
     from idp.evaluate.regret import Regret
-    from idp.evaluate.stats.pairs import Paired
-    from idp.evaluate.stats.resampling import Interval
+    from idp.stats.pairs import Paired
+    from idp.stats.resampling import Interval
 
 MOST = 3
 """Arms named for a task; the others are summed up."""

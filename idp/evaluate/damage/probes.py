@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from idp.errors import TaskError
-from idp.evaluate.stats.pairs import compare
-from idp.evaluate.stats.resampling import Array, Interval, bootstrap_means
 from idp.run.score import Scored, score
 from idp.run.store import PrefixStore
+from idp.stats.pairs import compare
+from idp.stats.resampling import Array, Interval, bootstrap_means
 from idp.tune.examples import Example
 from idp.tune.questions import Question, encoded
 

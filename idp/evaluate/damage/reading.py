@@ -13,10 +13,10 @@ from torch import Tensor
 
 from idp.evaluate.damage.activations import Blocks
 from idp.evaluate.damage.divergence import Predictions, compare_predictions
-from idp.evaluate.stats.resampling import Interval, bootstrap_means
 from idp.model.view import num_layers
 from idp.run.batching import BatchSize, run_batches
 from idp.run.readout import readout
+from idp.stats.resampling import Interval, bootstrap_means
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel

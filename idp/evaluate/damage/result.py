@@ -9,8 +9,8 @@ from typing import Any
 from idp.evaluate.damage.probes import Accuracy
 from idp.evaluate.damage.reading import Reading
 from idp.evaluate.damage.weights import MatrixError, Uncompared, combined
-from idp.evaluate.stats.resampling import Interval
 from idp.files import finite
+from idp.stats.resampling import Interval
 
 __all__ = ["Damage"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import permutation_test
 
-from idp.evaluate.stats.resampling import Array, Interval, Items, interval_of, mean
+from idp.stats.resampling import Array, Interval, Items, interval_of, mean
 
 __all__ = ["Paired", "compare", "compare_all"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from idp.evaluate.stats.resampling import Items
+from idp.stats.resampling import Items
 
 __all__ = ["detectable"]
 

@@ -7,7 +7,7 @@ from noisy_arms import ITEMS, arms_of, noisy
 from scipy.stats import bootstrap
 
 from idp.errors import TaskError
-from idp.evaluate.stats.resampling import bootstrap_means, mean
+from idp.stats.resampling import bootstrap_means, mean
 
 
 def test_the_mean_counts_every_task_the_same():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from idp.evaluate.stats.gap import gap_recovered, gap_size
-from idp.evaluate.stats.pairs import compare
-from idp.evaluate.stats.power import detectable
-from idp.evaluate.stats.resampling import bootstrap_means, mean
+from idp.stats.gap import gap_recovered, gap_size
+from idp.stats.pairs import compare
+from idp.stats.power import detectable
+from idp.stats.resampling import bootstrap_means, mean
 
 RUNS = 1000
 ITEMS = {"easy": 250, "hard": 150, "short": 100}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from noisy_arms import ITEMS, arms_of, noisy
 from scipy.stats import binomtest, norm
 
-from idp.evaluate.stats.pairs import compare, compare_all
-from idp.evaluate.stats.resampling import bootstrap_means
+from idp.stats.pairs import compare, compare_all
+from idp.stats.resampling import bootstrap_means
 
 
 def difference(a, b, seed=0):

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student
 
 from idp.errors import TaskError
-from idp.evaluate.stats.seeds import across_seeds
+from idp.stats.seeds import across_seeds
 
 
 def runs_of(rng, seeds, *, between=0.0, items=0.0, noise=0.0, truth=0.0, sizes=(80, 40)):

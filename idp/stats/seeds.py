@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from idp.errors import TaskError
-from idp.evaluate.stats.resampling import Array, Interval, Items, mean
+from idp.stats.resampling import Array, Interval, Items, mean
 
 __all__ = ["AcrossSeeds", "across_seeds"]
 

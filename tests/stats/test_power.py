@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from idp.evaluate.stats.power import detectable
+from idp.stats.power import detectable
 
 
 def test_detectable_difference_by_hand():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from noisy_arms import noisy
 
-from idp.evaluate.stats.gap import gap_recovered, gap_size
-from idp.evaluate.stats.resampling import bootstrap_means, mean
+from idp.stats.gap import gap_recovered, gap_size
+from idp.stats.resampling import bootstrap_means, mean
 
 
 def gaps(dense, compressed, arm, count=200):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from idp.evaluate.stats.resampling import Array, Interval, interval_of
+from idp.stats.resampling import Array, Interval, interval_of
 
 __all__ = ["gap_recovered", "gap_size"]
 
