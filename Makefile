@@ -16,7 +16,7 @@ help:  ## show this list
 demo: $(VENV)/.installed  ## install and run the embedded evaluation
 	$(BIN)/idp eval $(DEMO_FLAGS)
 
-test: lint  ## lint, type-check and run the tests
+test: lint $(VENV)/.browser  ## lint, type-check and run the tests
 	$(BIN)/python -m pytest $(TEST_FLAGS)
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy
@@ -55,3 +55,11 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-compress: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install $(PIP_FLAGS) -e '.[compress]' -c constraints.txt
 	@touch $@ $(VENV)/.installed
+
+# Reports are looked at in a real browser; where none can be installed, those tests are skipped and say so.
+$(VENV)/.browser: | $(VENV)/bin/python
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { test "$$(id -u)" = 0 && command -v apt-get && \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
+	  echo "no Chromium and no way to install one: tests of reports in a browser will be skipped"
+	@touch $@

@@ -27,8 +27,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         console.print(part, "")
     if rows := paired_rows(evaluation.headline):
         console.print(Text("Paired differences in points", style="bold"))
-        short = [[*row[:3], row[-1]] for row in rows]  # the report tells the rest
-        console.print(grid(["arm", "minus", "difference [95 %]", "p (Holm)"], short, words=2), "")
+        console.print(grid(["arm", "minus", "difference [95 %]", "p (Holm)"], rows, words=2), "")
     for line in footnotes(evaluation):
         console.print(Text(f"- {line}", style="dim"))
 

@@ -11,7 +11,7 @@ from idp.evaluate.tasks import EvalTask
 from idp.stats.gap import gap_recovered, gap_size
 from idp.stats.pairs import Paired, compare_all
 from idp.stats.power import detectable
-from idp.stats.resampling import Array, Interval, Items, bootstrap_means, mean
+from idp.stats.resampling import Array, Interval, Items, bootstrap_means, interval_of, mean
 
 REFERENCES = ("compressed", "static")
 """Arms that every arm is compared with."""
@@ -32,6 +32,7 @@ class Evaluation:
         arms: one result an arm, in the order of the table.
         notes: what a reader should know.
         failed: why arms that are not among them came to no end.
+        items: what identifies each task's items.
     """
 
     settings: Settings
@@ -41,6 +42,7 @@ class Evaluation:
     arms: dict[str, ArmResult]
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
 
     @property
     def main_arm(self) -> ArmResult:
@@ -61,6 +63,11 @@ class Evaluation:
         if not {"dense", "compressed"} <= self._items.keys():
             return None
         return gap_size(self._means, self._boot)
+
+    @cached_property
+    def means(self) -> dict[str, Interval]:
+        """Every arm's mean with its interval; of those without a task in the mean none."""
+        return {name: interval_of(value, self._boot[name]) for name, value in self._means.items()}
 
     @cached_property
     def paired(self) -> list[Paired]:

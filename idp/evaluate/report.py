@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,11 +13,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import idp
 from idp.evaluate.arms import SELECTOR_OF, ArmResult, about
-from idp.evaluate.evaluation import BOUND, Evaluation
+from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.kept import samples_file
 from idp.files import atomic_write_text
+from idp.report.content import report_of
+from idp.report.markdown import to_markdown
+from idp.report.notes import notes
+from idp.report.run import SCHEMA, Run
+from idp.report.words import interval, p_text, percent, points
 from idp.stats.pairs import Paired
 from idp.stats.resampling import Interval
 
@@ -31,8 +40,9 @@ def write_report(evaluation: Evaluation) -> dict[str, Path]:
     """
     folder = evaluation.settings.output_dir
     results, report = folder / "results.json", folder / "report.md"
-    atomic_write_text(results, json.dumps(to_json(evaluation), indent=2, default=str, ensure_ascii=False) + "\n")
-    atomic_write_text(report, to_markdown(evaluation))
+    text = json.dumps(to_json(evaluation), indent=2, default=str, ensure_ascii=False) + "\n"
+    atomic_write_text(results, text)
+    atomic_write_text(report, to_markdown(report_of([Run(folder, json.loads(text))])))
     return {"results": results, "report": report, "samples": folder}
 
 
@@ -64,6 +74,7 @@ def _model_args(evaluation: Evaluation) -> dict[str, Any]:
 def _idp(evaluation: Evaluation) -> dict[str, Any]:
     settings = evaluation.settings
     return {
+        "schema": SCHEMA,
         "version": idp.__version__,
         "model": evaluation.model,
         "bank": evaluation.bank,
@@ -71,14 +82,42 @@ def _idp(evaluation: Evaluation) -> dict[str, Any]:
         "settings": {name: value for name, value in vars(settings).items() if name != "output_dir"},
         "metrics": {task.name: task.metric for task in evaluation.tasks},
         "in_mean": [task.name for task in evaluation.tasks if task.in_mean],
+        "controls": [task.name for task in evaluation.tasks if task.control],
         "chance": {task.name: task.chance for task in evaluation.tasks if task.chance is not None},
-        "arms": {name: _arm(arm) for name, arm in evaluation.arms.items()},
+        "items": evaluation.items,
+        "main_arm": evaluation.main_arm.name,
+        "arms": {name: _arm(arm, evaluation.means.get(name)) for name, arm in evaluation.arms.items()},
         "gap": None if evaluation.gap is None else _with_interval(evaluation.gap),
         "gap_recovered": {name: _with_interval(gap) for name, gap in evaluation.gaps.items()},
         "paired": [_pair(pair) for pair in evaluation.paired],
         "detectable_difference": evaluation.detectable,
         "notes": evaluation.notes,
         "failed": evaluation.failed,
+        "environment": _environment(),
+    }
+
+
+def _environment() -> dict[str, Any]:
+    """What the numbers were computed on and with."""
+    libraries = (
+        "accelerate",
+        "datasets",
+        "lm_eval",
+        "numpy",
+        "scipy",
+        "statsmodels",
+        "tokenizers",
+        "torch",
+        "transformers",
+    )
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **{name: version(name) for name in libraries},
     }
 
 
@@ -92,9 +131,11 @@ def _pair(pair: Paired) -> dict[str, Any]:
     return found
 
 
-def _arm(arm: ArmResult) -> dict[str, Any]:
+def _arm(arm: ArmResult, mean: Interval | None) -> dict[str, Any]:
     return {
         "mean": arm.mean,
+        "ci95": None if mean is None else [mean.low, mean.high],
+        "about": about(arm.name),
         "tasks": arm.values,
         "prompt_tokens": arm.prompt_tokens,
         "seconds": arm.seconds,
@@ -122,28 +163,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction as percent, a dash where there is none."""
-    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
-
-
-def interval(gap: Interval | None) -> str:
-    """A share with its interval, such as ``54 % [41, 66]``."""
-    if gap is None or not math.isfinite(gap.value):
-        return "no dense" if gap is None else "-"
-    return f"{100 * gap.value:.0f} % [{100 * gap.low:.0f}, {100 * gap.high:.0f}]"
-
-
-def points(difference: Interval) -> str:
-    """A difference in points with its interval, such as ``+1.20 [+0.30, +2.10]``."""
-    return f"{100 * difference.value:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
-
-
-def p_text(p: float | None) -> str:
-    """A p-value as far as the permutations resolve it, a dash where there is none."""
-    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the main table."""
     tasks = evaluation.tasks
@@ -160,90 +179,9 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
 
 def footnotes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know."""
-    lines = ["Accuracies in percent; the mean is over the tasks without a star."]
-    for task in evaluation.tasks:
-        if task.control:
-            chance = f" (chance {percent(task.chance)})" if task.chance else ""
-            lines.append(
-                f"{task.name} is the control on facts never seen in training: every arm should be at chance{chance}."
-            )
-            if BOUND in evaluation.arms:
-                lines.append(
-                    "What the oracle has above chance there is luck, not knowledge: in hindsight some prompt is right "
-                    "by accident. Its other columns hold such luck too."
-                )
-        elif not task.higher_is_better:
-            lines.append(f"{task.name} is a {task.metric.replace('_', ' ')}: lower is better.")
-    if evaluation.detectable is not None:
-        lines.append(
-            f"This many items detect a difference of {100 * evaluation.detectable:.1f} points between two arms like "
-            "routers and static (5 % level, 80 % power)."
-        )
-    if evaluation.gap is not None and evaluation.gap.touches_zero:
-        lines.append(
-            f"Compression cost {points(evaluation.gap)} points: the interval touches nought, so no share of it can be "
-            "stated."
-        )
-    return lines + evaluation.notes  # arms that failed are among them
-
-
-def to_markdown(evaluation: Evaluation) -> str:
-    """A report for people."""
-    headers, rows = table(evaluation)
-    model, bank = evaluation.model, evaluation.bank
-    lines = [
-        f"# {model['name']} with dynamic prompts",
-        "",
-        f"Model: {model['source']} ({model['compression'] or 'compression not stated'}), {model['dtype']}. "
-        f"Bank: {bank['name']}, {len(list(bank['prompts']))} prompts. Seed {evaluation.settings.seed}.",  # type: ignore[call-overload]
-        "",
-        *_markdown_table(headers, rows),
-        "",
-        *[f"- {line}" for line in footnotes(evaluation)],
-        "",
-        "## Arms",
-        "",
-        *[f"- **{name}**: {about(name)}" for name in evaluation.arms],
-        "",
-        "## Paired differences",
-        "",
-        "In points of the mean over tasks, with a 95 % bootstrap interval and the p of a sign-flip permutation test; "
-        "items gained and lost, with the p of McNemar's exact test over all items; and that p corrected for the number "
-        "of pairs (Holm).",
-        "",
-        *_markdown_table(PAIRED, paired_rows(evaluation.paired)),
-        "",
-        "## Prompts chosen",
-        "",
-        *[f"- **{name}**: {_chosen_text(arm)}" for name, arm in evaluation.arms.items()],
-        "",
-    ]
-    return "\n".join(lines)
-
-
-PAIRED = ["arm", "minus", "difference [95 %]", "p", "gained : lost", "McNemar", "Holm"]
-"""Headers of the table of differences."""
+    return notes(Run(evaluation.settings.output_dir, to_json(evaluation)))
 
 
 def paired_rows(pairs: Sequence[Paired]) -> list[list[str]]:
-    """Rows of the table of differences."""
-    return [
-        [
-            pair.a,
-            pair.b,
-            points(pair.difference),
-            p_text(pair.p),
-            "-" if pair.gained is None else f"{pair.gained} : {pair.lost}",
-            p_text(pair.mcnemar),
-            p_text(pair.holm),
-        ]
-        for pair in pairs
-    ]
-
-
-def _chosen_text(arm: ArmResult) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(_chosen(arm).items(), key=lambda pair: -pair[1]))
-
-
-def _markdown_table(headers: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (headers, ["---"] * len(headers), *rows)]
+    """Arm, arm it is compared with, difference and corrected p."""
+    return [[pair.a, pair.b, points(pair.difference), p_text(pair.holm)] for pair in pairs]

@@ -11,6 +11,7 @@ from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import templates_compiled_once
 from idp.files import public_name
 from idp.observer import Observer, Silent
+from idp.run.store import PrefixStore
 
 
 def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation:
@@ -51,7 +52,16 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
     if not results:
         raise next(iter(failed.values()))
     reasons = {name: brief(error) for name, error in failed.items()}
-    return Evaluation(settings, _model(bench), _bank(bench), tuple(bench.tasks), results, bench.notes, reasons)
+    return Evaluation(
+        settings,
+        _model(bench),
+        _bank(bench),
+        tuple(bench.tasks),
+        results,
+        bench.notes,
+        failed=reasons,
+        items=bench.item_hashes,
+    )
 
 
 def _run(bench: Bench, name: str, folder: RunFolder) -> ArmResult:
@@ -94,5 +104,12 @@ def _model(bench: Bench) -> dict[str, object]:
 
 def _bank(bench: Bench) -> dict[str, object]:
     if not bench.uses_bank:
-        return {"name": "none", "prompts": [], "provenance": {}}
-    return {"name": bench.bank_name, "prompts": list(bench.bank.names), "provenance": dict(bench.bank.provenance)}
+        return {"name": "none", "prompts": [], "tokens": [], "digest": "", "provenance": {}}
+    store = PrefixStore(bench.lm, bench.bank)
+    return {
+        "name": bench.bank_name,
+        "prompts": list(bench.bank.names),
+        "tokens": [store.length(index) for index in range(len(bench.bank))],
+        "digest": bench.bank.digest,
+        "provenance": dict(bench.bank.provenance),
+    }

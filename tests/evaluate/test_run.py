@@ -15,7 +15,7 @@ from idp.bank.prompt import Prompt
 from idp.evaluate import IdpLM, Settings, evaluate, write_report
 from idp.evaluate.arms import ARMS
 from idp.evaluate.evaluation import DEFAULT_ARMS
-from idp.evaluate.report import footnotes, interval, p_text, percent, table
+from idp.evaluate.report import footnotes, table
 from idp.resources import eval_dir
 
 TASKS = ("atlas_easy", "atlas_trivia", "atlas_last_word", "atlas_text", "atlas_control")
@@ -96,7 +96,8 @@ def test_the_key_idp_holds_what_was_agreed(whole, results):
     assert set(own) <= {
         *("model", "bank", "seed", "arms", "gap", "gap_recovered", "paired"),
         # what else is needed to repeat and to read it
-        *("version", "settings", "metrics", "in_mean", "chance", "detectable_difference", "notes", "failed"),
+        *("schema", "version", "settings", "metrics", "in_mean", "controls", "chance", "items", "main_arm"),
+        *("detectable_difference", "notes", "failed", "environment"),
     }
     assert set(own["arms"]) == set(own["gap_recovered"]) == set(ARMS)
     for name, arm in own["arms"].items():
@@ -253,12 +254,6 @@ def test_another_selector_can_be_an_arm(settings):
     files = write_report(evaluation)
     assert tuple(evaluation.arms) == arms
     assert (files["samples"] / "samples_atlas_easy_attention-score-joint_mass-queries-last.jsonl").exists()
-
-
-def test_the_words_for_numbers():
-    assert [percent(None), percent(float("nan")), percent(0.123), percent(0.12345, 2)] == ["-", "-", "12.3", "12.35"]
-    assert interval(None) == "no dense"
-    assert [p_text(0.0001), p_text(0.0123)] == ["<0.001", "0.012"]
 
 
 def test_the_suites_file_is_what_settings_default_to():

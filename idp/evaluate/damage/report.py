@@ -9,8 +9,8 @@ from pathlib import Path
 from idp.evaluate.damage.picture import draw
 from idp.evaluate.damage.probes import Accuracy
 from idp.evaluate.damage.result import Damage
-from idp.evaluate.report import p_text
 from idp.files import atomic_write_bytes, atomic_write_text, json_text, require_free
+from idp.report.words import p_text
 from idp.stats.resampling import Interval
 
 __all__ = ["footnotes", "knowledge_table", "layer_table", "prediction_lines", "require_place", "to_markdown", "write"]

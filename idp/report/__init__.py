@@ -1,0 +1,1 @@
+"""Reports of evaluations: what was found, to be read, printed and checked."""

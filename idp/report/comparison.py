@@ -1,0 +1,81 @@
+"""Several evaluations side by side: whether they may be compared, and what their seeds do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from idp.errors import TaskError
+from idp.report.run import Run
+from idp.stats.resampling import Items
+from idp.stats.seeds import AcrossSeeds, across_seeds
+
+__all__ = ["SeedRow", "check_same_items", "labels", "over_seeds"]
+
+_BASES = ("compressed", "static")
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """Two arms over several seeds.
+
+    Attributes:
+        a: an arm.
+        b: the arm it is compared with.
+        found: their difference over the seeds.
+    """
+
+    a: str
+    b: str
+    found: AcrossSeeds
+
+
+def check_same_items(runs: Sequence[Run]) -> None:
+    """Refuse to compare evaluations of different items.
+
+    Raises:
+        TaskError: tasks or items differ; the message names both.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        for task in sorted({*first.tasks, *run.tasks}):
+            one, other = first.idp["items"].get(task), run.idp["items"].get(task)
+            if one != other:
+                what = "other items of" if one and other else "no items of"
+                lacking = run if one else first
+                raise TaskError(
+                    f"{first.folder} and {run.folder} cannot be compared: {lacking.folder} has {what} {task}. Evaluate "
+                    "both with the same --tasks and --limit."
+                )
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """What to call runs: by their models, with seeds and folders as far as that takes to tell them apart."""
+    for parts in (lambda run: (), lambda run: (f"seed {run.idp['seed']}",), lambda run: (run.folder.name,)):
+        names = [", ".join([run.name, *parts(run)]) for run in runs]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{run.name}, {run.folder}" for run in runs]
+
+
+def over_seeds(runs: Sequence[Run]) -> list[SeedRow]:
+    """Compare every arm with the compressed model and the static prompt over runs that differ in their seeds alone.
+
+    Returns:
+        A row a pair; none unless all runs are of one model and bank, with seeds of their own.
+    """
+    if len(runs) < 2 or len({_subject(run) for run in runs}) > 1 or len({run.idp["seed"] for run in runs}) < len(runs):
+        return []
+    common = [arm for arm in runs[0].arms if all(arm in run.arms for run in runs)]
+    pairs = [(a, b) for b in _BASES if b in common for a in common if a not in (b, "compressed")]
+    return [SeedRow(a, b, across_seeds([_difference(run, a, b) for run in runs])) for a, b in pairs]
+
+
+def _subject(run: Run) -> str:
+    model, bank = run.idp["model"], run.idp["bank"]
+    return repr((model["fingerprint"], bank["digest"]))
+
+
+def _difference(run: Run, a: str, b: str) -> Items:
+    one, other = run.values(a), run.values(b)
+    return {task: one[task] - other[task] for task in one}

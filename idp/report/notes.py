@@ -1,0 +1,45 @@
+"""What a reader of an evaluation's tables must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from idp.report.run import Run
+from idp.report.words import percent, points
+from idp.stats.resampling import Interval
+
+__all__ = ["notes"]
+
+_BOUND = "oracle"
+
+
+def notes(run: Run) -> list[str]:
+    """Return what to say below the tables of an evaluation, a line each."""
+    idp = run.idp
+    lines = ["Accuracies in percent; the mean is over the tasks without a star."]
+    for task in run.tasks:
+        lines += _of_task(run, task)
+    if idp["detectable_difference"] is not None:
+        lines.append(
+            f"This many items detect a difference of {100 * idp['detectable_difference']:.1f} points between two arms "
+            "like routers and static (5 % level, 80 % power)."
+        )
+    if idp["gap"] is not None and (gap := Interval(idp["gap"]["value"], *idp["gap"]["ci95"])).touches_zero:
+        lines.append(
+            f"Compression cost {points(gap)} points: the interval touches nought, so no share of it can be stated."
+        )
+    return lines + list(idp["notes"])  # arms that failed are among them
+
+
+def _of_task(run: Run, task: str) -> Iterator[str]:
+    idp, metric = run.idp, run.idp["metrics"][task]
+    if task in idp["controls"]:
+        chance = f" (chance {percent(idp['chance'][task])})" if task in idp["chance"] else ""
+        yield f"{task} is the control on facts never seen in training: every arm should be at chance{chance}."
+        if _BOUND in run.arms:
+            yield (
+                "What the oracle has above chance there is luck, not knowledge: in hindsight some prompt is right by "
+                "accident. Its other columns hold such luck too."
+            )
+    elif not run.results["higher_is_better"][task].get(metric, True):
+        yield f"{task} is a {metric.replace('_', ' ')}: lower is better."

@@ -1,0 +1,181 @@
+"""A finished evaluation, as its folder tells it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from idp.errors import OutputError, TaskError
+from idp.stats.resampling import Array
+
+__all__ = ["SCHEMA", "Item", "Run", "read_run"]
+
+SCHEMA = 2
+"""Of `results.json`, under ``idp.schema``; files of the first one do not say it."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one arm made of one item.
+
+    Attributes:
+        id: hash of the item.
+        value: its judged metric, larger is better.
+        prompt: name of the prompt in front; None for none.
+        question: the text it was asked.
+        right: the answer that is right.
+        given: the answer that was given; empty where an answer is only scored.
+    """
+
+    id: str
+    value: float
+    prompt: str | None
+    question: str
+    right: str
+    given: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """An evaluation that is over.
+
+    Attributes:
+        folder: where it lies.
+        results: the content of its `results.json`.
+    """
+
+    folder: Path
+    results: Mapping[str, Any]
+
+    @property
+    def idp(self) -> Mapping[str, Any]:
+        """What `idp` knows beside lm-eval's own results."""
+        found: Mapping[str, Any] = self.results["idp"]
+        return found
+
+    @property
+    def name(self) -> str:
+        """The compressed model."""
+        return str(self.idp["model"]["name"])
+
+    @property
+    def arms(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every arm's numbers, in the order of the table."""
+        found: Mapping[str, Mapping[str, Any]] = self.idp["arms"]
+        return found
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks."""
+        return tuple(self.idp["metrics"])
+
+    @property
+    def in_mean(self) -> tuple[str, ...]:
+        """The tasks whose mean is taken."""
+        return tuple(self.idp["in_mean"])
+
+    @property
+    def main_arm(self) -> str | None:
+        """The arm that the report is about."""
+        return self.idp.get("main_arm")
+
+    @cached_property
+    def items(self) -> Mapping[str, Mapping[str, Sequence[Item]]]:
+        """Arm -> task -> items; a task without scores of its items is left out."""
+        return {
+            arm: {task: found for task, file in _files(told) if (found := self._items(task, self.folder / file))}
+            for arm, told in self.arms.items()
+        }
+
+    def values(self, arm: str) -> dict[str, Array]:
+        """Task -> judged metric of each item, for the tasks in the mean whose items are known."""
+        known = self.items[arm]
+        return {task: np.array([each.value for each in known[task]]) for task in self.in_mean if task in known}
+
+    @property
+    def without_items(self) -> list[str]:
+        """Tasks of which an arm's items are not known."""
+        return [task for task in self.tasks if any(task not in found for found in self.items.values())]
+
+    def _items(self, task: str, file: Path) -> list[Item]:
+        metric = self.idp["metrics"][task]
+        sign = 1.0 if self.results["higher_is_better"][task].get(metric, True) else -1.0
+        try:
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            return [_item(row, metric, sign) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            return []
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished evaluation.
+
+    Args:
+        folder: the output folder of `idp eval`.
+
+    Raises:
+        TaskError: there is none, it has not finished, or its results are of another version.
+
+    Example:
+        >>> read_run(Path("idp-results/reference")).main_arm  # doctest: +SKIP
+        'router-state'
+    """
+    file = folder / "results.json"
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        begun = (folder / "settings.json").exists()
+        how = f"it has not finished: idp eval --resume --output-dir {folder}" if begun else "it holds no results.json"
+        raise TaskError(f"there is no evaluation to report in {folder}: {how}.") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{file} cannot be read: {error}") from error
+    _check(file, results)
+    return Run(folder, results)
+
+
+def _check(file: Path, results: Any) -> None:
+    if not isinstance(results, dict) or not isinstance(results.get("idp"), dict):
+        raise TaskError(f"{file} was not written by idp eval.")
+    schema = results["idp"].get("schema", 1)
+    if schema < SCHEMA:
+        raise TaskError(
+            f"{file} is of an older version of idp (schema {schema}, not {SCHEMA}): run the same idp eval again, which "
+            "takes the answers that are kept."
+        )
+    if schema > SCHEMA:
+        raise TaskError(f"{file} is of a newer version of idp (schema {schema}, not {SCHEMA}): install that one.")
+
+
+def _files(arm: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Task and file of an arm's samples."""
+    yield from zip(arm["tasks"], arm["samples"], strict=True)
+
+
+def _item(row: Mapping[str, Any], metric: str, sign: float) -> Item:
+    value = row[metric]
+    arguments = row["arguments"]
+    right, given = _answers(row, [each[1] for each in arguments if len(each) > 1 and isinstance(each[1], str)])
+    return Item(
+        id=row["doc_hash"],
+        value=sign * float(value[0] if isinstance(value, list) else value),
+        prompt=row["idp_prompt"],
+        question=str(arguments[0][0]),
+        right=right,
+        given=given,
+    )
+
+
+def _answers(row: Mapping[str, Any], options: Sequence[str]) -> tuple[str, str]:
+    """The right answer of an item, and the one that was given."""
+    said, target = row["filtered_resps"], row["target"]
+    if len(options) < 2:  # free text, or one continuation that was scored
+        return str(target).strip(), said[0].strip() if isinstance(said[0], str) else ""
+    given = options[int(np.argmax([float(each[0]) for each in said]))]
+    right = options[target] if isinstance(target, int) and 0 <= target < len(options) else str(target)
+    return right.strip(), given.strip()

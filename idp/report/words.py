@@ -1,0 +1,39 @@
+"""Numbers as they are written in tables."""
+
+from __future__ import annotations
+
+import math
+
+from idp.stats.resampling import Interval
+
+__all__ = ["interval", "p_text", "percent", "points"]
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as percent, a dash where there is none."""
+    return "-" if value is None or not math.isfinite(value) else _number(100 * value, f".{digits}f")
+
+
+def interval(gap: Interval | None) -> str:
+    """A share with its interval, such as ``54 % [41, 66]``."""
+    if gap is None or not math.isfinite(gap.value):
+        return "no dense" if gap is None else "-"
+    value, low, high = (_number(100 * each, ".0f") for each in (gap.value, gap.low, gap.high))
+    return f"{value} % [{low}, {high}]"
+
+
+def points(difference: Interval) -> str:
+    """A difference in points with its interval, such as ``+1.20 [+0.30, +2.10]``."""
+    value, low, high = (_number(100 * each, "+.2f") for each in (difference.value, difference.low, difference.high))
+    return f"{value} [{low}, {high}]"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value as far as the permutations resolve it, a dash where there is none."""
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _number(value: float, form: str) -> str:
+    """A number, without a sign where it is rounded to nought."""
+    text = format(value, form)
+    return text if float(text) else text.lstrip("+-")

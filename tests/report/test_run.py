@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from made_runs import choice_row
+
+from idp.errors import OutputError, TaskError
+from idp.report.run import SCHEMA, read_run
+
+
+def test_items_are_read_as_they_were_judged(run):
+    found = read_run(run(text=True))
+    assert found.main_arm == "router" and found.tasks == ("easy", "hard", "text") and found.in_mean == ("easy", "hard")
+    easy = found.items["compressed"]["easy"]
+    assert [item.value for item in easy] == [1.0] * 20 + [0.0] * 20
+    first, last = easy[0], easy[-1]
+    assert (first.right, first.given, first.prompt) == ("east", "east", None)
+    assert (last.right, last.given) == ("east", "north")
+    assert last.question == "Question 39 of easy: where is the harbour?\nAnswer:" and last.id == "easy-39"
+    [text] = found.items["router"]["text"]
+    assert (text.value, text.prompt, text.question, text.given) == (9.0, "one", "It was a long way.", "")
+    assert found.values("dense")["hard"].tolist() == [1.0] * 30 + [0.0] * 10
+
+
+def test_generated_answers_are_read(run):
+    folder = run()
+    row = {**choice_row("easy", 0, True, None), "arguments": [["Where?", {"until": ["."]}]], "target": "east"}
+    row["filtered_resps"] = [" due east "]
+    (folder / "samples_easy_router.jsonl").write_text(json.dumps(row) + "\n")
+    [item] = read_run(folder).items["router"]["easy"]
+    assert (item.question, item.right, item.given) == ("Where?", "east", "due east")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"acc": 1.0}'], ids=["gone", "empty", "broken", "of another form"])
+def test_a_task_without_scores_of_its_items_is_known_as_such(run, content):
+    folder = run()
+    file = folder / "samples_hard_router.jsonl"
+    file.unlink() if content is None else file.write_text(content)
+    found = read_run(folder)
+    assert found.without_items == ["hard"]
+    assert set(found.values("router")) == {"easy"}
+
+
+def test_a_folder_without_an_evaluation(tmp_path):
+    with pytest.raises(TaskError, match="it holds no results.json"):
+        read_run(tmp_path)
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(TaskError, match="has not finished: idp eval --resume --output-dir"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda results: results["idp"].pop("schema"), r"older version of idp \(schema 1, not 2\)"),
+        (lambda results: results["idp"].update(schema=SCHEMA + 1), "newer version of idp"),
+        (lambda results: results.pop("idp"), "was not written by idp eval"),
+    ],
+    ids=["older", "newer", "lm-eval's"],
+)
+def test_results_of_another_kind_are_refused(run, change, message):
+    folder = run()
+    results = json.loads((folder / "results.json").read_text())
+    change(results)
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(TaskError, match=message):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '"idp"'])
+def test_a_file_of_another_form_is_refused(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises((TaskError, OutputError), match="results.json"):
+        read_run(tmp_path)
