@@ -34,7 +34,9 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert idp.__version__ == version("idp")
 
 
-LAYERS = "errors files resources stats report bank model text run compress select dynamic tune evaluate cli".split()
+LAYERS = (
+    "errors files resources stats report bank model text run compress select dynamic tune rivals evaluate cli".split()
+)
 """From the bottom up; what is in none of them is used by all."""
 
 

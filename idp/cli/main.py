@@ -16,6 +16,7 @@ from idp.cli.list import list_command
 from idp.cli.model.app import app as model_app
 from idp.cli.models import models_command
 from idp.cli.options import Debug
+from idp.cli.probe import probe_command
 from idp.cli.report import report_command
 from idp.cli.select.app import app as select_app
 
@@ -33,6 +34,7 @@ app.command("eval")(eval_command)
 app.command("generate")(generate_command)
 app.command("list")(list_command)
 app.command("models")(models_command)
+app.command("probe")(probe_command)
 app.command("report")(report_command)
 app.add_typer(bank_app)
 app.add_typer(model_app)

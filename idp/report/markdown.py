@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from idp.report.content import Report
 from idp.report.tables import Table
 
-__all__ = ["to_markdown"]
+__all__ = ["table_lines", "to_markdown"]
 
 
 def to_markdown(report: Report) -> str:
     """Return the report as Markdown, without pictures."""
     lines = [f"# {report.title}: what compression cost, and what prompts give back", ""]
     lines += [f"**{line}**\n" for line in report.headline]
-    lines += ["## Arms", "", *_table(report.arms)]
+    lines += ["## Arms", "", *table_lines(report.arms)]
     if report.seeds is not None:
-        lines += ["## Over seeds", "", *_table(report.seeds)]
+        lines += ["## Over seeds", "", *table_lines(report.seeds)]
     lines += [f"- {note}" for note in report.notes] + [""]
     lines += [*[f"- **{name}**: {what}" for name, what in report.about.items()], ""]
     for title, tables in (("Items", report.fates), ("Tasks", report.tasks), ("Pairs of arms", report.pairs)):
@@ -36,7 +36,7 @@ def _facts(title: str, facts: Mapping[str, Mapping[str, str]]) -> list[str]:
 def _by_run(title: str, tables: Mapping[str, Table]) -> list[str]:
     lines = [f"## {title}", ""] if tables else []
     for label, table in tables.items():
-        lines += [*_label(label, tables), *_table(table)]
+        lines += [*_label(label, tables), *table_lines(table)]
     return lines
 
 
@@ -44,7 +44,8 @@ def _label(label: str, among: Mapping[str, object]) -> list[str]:
     return [f"### {label}", ""] if len(among) > 1 else []
 
 
-def _table(table: Table) -> list[str]:
+def table_lines(table: Table) -> list[str]:
+    """A table in Markdown, with an empty line behind it."""
     rule = ["---"] * table.words + ["---:"] * (len(table.headers) - table.words)
     return [_row(row) for row in (table.headers, rule, *table.rows)] + [""]
 

@@ -10,7 +10,7 @@ from scipy.stats import permutation_test
 
 from idp.stats.resampling import Array, Interval, Items, interval_of, mean
 
-__all__ = ["Paired", "compare", "compare_all"]
+__all__ = ["Paired", "compare", "compare_all", "holm"]
 
 PERMUTATIONS = 9999
 
@@ -68,7 +68,7 @@ def compare_all(
         A row a pair, in the order given.
     """
     found = [compare(a, b, arms, boot, seed) for a, b in pairs]
-    corrected = _holm([each.p if each.mcnemar is None else each.mcnemar for each in found])
+    corrected = holm([each.p if each.mcnemar is None else each.mcnemar for each in found])
     return [replace(each, holm=p) for each, p in zip(found, corrected, strict=True)]
 
 
@@ -83,7 +83,8 @@ def _with_counts(found: Paired, a: Array, b: Array) -> Paired:
     return replace(found, gained=gained, lost=lost, mcnemar=min(p, 1.0))
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979; statsmodels)."""
     if not p_values:
         return []
     from statsmodels.stats.multitest import multipletests
