@@ -54,6 +54,8 @@ def evaluation_texts(names: Sequence[str]) -> Iterator[str]:
 def _text(entry: EvalTask, doc: Any) -> str:
     task = entry.task
     text, target = task.doc_to_text(doc), task.doc_to_target(doc)
+    if isinstance(text, int):  # options have contexts of their own: the right one's
+        text = task.doc_to_choice(doc)[text]
     first = target[0] if isinstance(target, list) and target else target
     if task.OUTPUT_TYPE == "multiple_choice" and isinstance(first, int):
         first = task.doc_to_choice(doc)[first]

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import idp
-from idp.evaluate.arms import SELECTOR_OF, ArmResult, about
+from idp.evaluate.arms import SELECTOR_OF, ArmResult, about, each_once
 from idp.evaluate.evaluation import BOUND, Evaluation
 from idp.evaluate.kept import samples_file
 from idp.evaluate.stats.pairs import Paired
 from idp.evaluate.stats.resampling import Interval
+from idp.evaluate.tasks import EvalTask, columns
 from idp.files import atomic_write_text
 
 
@@ -62,16 +63,17 @@ def _model_args(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _idp(evaluation: Evaluation) -> dict[str, Any]:
-    settings = evaluation.settings
+    settings, tasks = evaluation.settings, columns(evaluation.tasks)
     return {
         "version": idp.__version__,
         "model": evaluation.model,
         "bank": evaluation.bank,
         "seed": settings.seed,
         "settings": {name: value for name, value in vars(settings).items() if name != "output_dir"},
-        "metrics": {task.name: task.metric for task in evaluation.tasks},
-        "in_mean": [task.name for task in evaluation.tasks if task.in_mean],
-        "chance": {task.name: task.chance for task in evaluation.tasks if task.chance is not None},
+        "metrics": {task.column: task.metric for task in tasks},
+        "in_mean": [task.column for task in tasks if task.in_mean],
+        "chance": {task.column: task.chance for task in tasks if task.chance is not None},
+        "groups": {task.column: _members(evaluation, task) for task in tasks if task.group},
         "arms": {name: _arm(arm) for name, arm in evaluation.arms.items()},
         "gap": None if evaluation.gap is None else _with_interval(evaluation.gap),
         "gap_recovered": {name: _with_interval(gap) for name, gap in evaluation.gaps.items()},
@@ -107,7 +109,7 @@ def _chosen(arm: ArmResult) -> dict[str, int]:
     """How often each prompt was chosen."""
     counts: dict[str, int] = {}
     for rows in arm.samples.values():
-        for row in rows:
+        for row in each_once(rows):
             name = row["idp_prompt"] or "none"
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
@@ -146,12 +148,12 @@ def p_text(p: float | None) -> str:
 
 def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the main table."""
-    tasks = evaluation.tasks
-    names = [task.name.removeprefix("atlas_") + ("" if task.in_mean else " *") for task in tasks]
+    tasks = columns(evaluation.tasks)
+    names = [task.column.removeprefix("atlas_") + ("" if task.in_mean else " *") for task in tasks]
     headers = ["arm", "mean", "gap recovered [95 %]", *names, "prompt tokens", "seconds"]
     rows = []
     for name, arm in evaluation.arms.items():
-        values = [percent(arm.values[t.name]) if t.higher_is_better else f"{arm.values[t.name]:.2f}" for t in tasks]
+        values = [percent(arm.values[t.column]) if t.higher_is_better else f"{arm.values[t.column]:.2f}" for t in tasks]
         title = f"{name} (bound)" if name == "oracle" else name
         gap = interval(evaluation.gaps.get(name))
         rows.append([title, percent(arm.mean, 2), gap, *values, f"{arm.prompt_tokens:.1f}", f"{arm.seconds:.1f}"])
@@ -161,7 +163,7 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
 def footnotes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know."""
     lines = ["Accuracies in percent; the mean is over the tasks without a star."]
-    for task in evaluation.tasks:
+    for task in columns(evaluation.tasks):
         if task.control:
             chance = f" (chance {percent(task.chance)})" if task.chance else ""
             lines.append(
@@ -174,6 +176,12 @@ def footnotes(evaluation: Evaluation) -> list[str]:
                 )
         elif not task.higher_is_better:
             lines.append(f"{task.name} is a {task.metric.replace('_', ' ')}: lower is better.")
+        elif not task.in_mean:
+            lines.append(f"{task.name} is a {task.metric} over all items (times 100), which is no mean of theirs.")
+        elif task.group:
+            lines.append(
+                f"{task.group} is {len(_members(evaluation, task))} tasks taken together, and one in the mean."
+            )
     if evaluation.detectable is not None:
         lines.append(
             f"This many items detect a difference of {100 * evaluation.detectable:.1f} points between two arms like "
@@ -185,6 +193,11 @@ def footnotes(evaluation: Evaluation) -> list[str]:
             "stated."
         )
     return lines + evaluation.notes  # arms that failed are among them
+
+
+def _members(evaluation: Evaluation, entry: EvalTask) -> list[str]:
+    """The tasks that count as one with a task."""
+    return [task.name for task in evaluation.tasks if task.column == entry.column]
 
 
 def to_markdown(evaluation: Evaluation) -> str:
