@@ -177,7 +177,9 @@ def footnotes(evaluation: Evaluation) -> list[str]:
         elif not task.higher_is_better:
             lines.append(f"{task.name} is a {task.metric.replace('_', ' ')}: lower is better.")
         elif not task.in_mean:
-            lines.append(f"{task.name} is a {task.metric} over all items (times 100), which is no mean of theirs.")
+            lines.append(
+                f"{task.name}: {task.metric} of all items together, times 100; no mean over items, so in none."
+            )
         elif task.group:
             lines.append(
                 f"{task.group} is {len(_members(evaluation, task))} tasks taken together, and one in the mean."

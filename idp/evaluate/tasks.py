@@ -53,6 +53,11 @@ class EvalTask:
         return self.group or self.name
 
     @property
+    def own_contexts(self) -> bool:
+        """Whether every option of a question has a context of its own, as where a blank is filled in."""
+        return bool(getattr(self.task, "multiple_input", 0))
+
+    @property
     def in_mean(self) -> bool:
         """Whether the task counts into the mean over accuracy-type tasks.
 
