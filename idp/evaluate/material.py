@@ -31,8 +31,8 @@ def training_items(lm: LanguageModel, names: Sequence[str], limit: int = 0, seed
     tasks = load_tasks(names)
     if lacking := [entry.name for entry in tasks if entry not in usable(tasks)]:
         raise TaskError(
-            f"nothing can be tuned on {', '.join(lacking)}: a control, without a training split, or with contexts of its "
-            "options' own."
+            f"nothing can be tuned on {', '.join(lacking)}: a control, without a training split, or with a context for "
+            "each option."
         )
     with templates_compiled_once():
         found = {entry.name: task_examples(lm, entry, limit or _ALL, seed) for entry in tasks}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pytest
 from lm_eval.api.task import Task
@@ -39,6 +40,14 @@ def test_a_group_is_one_column_of_many_tasks(paradigms):
     assert [entry.column for entry in columns(entries)] == ["piqa", "blimp", "cola"]
     assert {entry.group for entry in entries} == {None, "blimp"}
     assert entries[1].chance == 0.5
+
+
+def test_a_group_of_the_hub_is_one_column_too(monkeypatch):
+    pairs = [{"sentence_good": good, "sentence_bad": bad} for good, bad in PAIRS]
+    monkeypatch.setattr(datasets, "load_dataset", lambda **_: {"train": datasets.Dataset.from_list(pairs)})
+    entries = load_tasks(["blimp_causative", "blimp_passive_1"])
+    assert [(entry.name, entry.group) for entry in entries] == [("blimp_causative", None), ("blimp_passive_1", None)]
+    assert [entry.column for entry in columns(load_tasks(["blimp"]))] == ["blimp"]
 
 
 def test_an_arm_has_the_items_of_a_group_together_and_lm_evals_results_apart(paradigms, lm):

@@ -96,7 +96,7 @@ def test_the_key_idp_holds_what_was_agreed(whole, results):
     assert set(own) <= {
         *("model", "bank", "seed", "arms", "gap", "gap_recovered", "paired"),
         # what else is needed to repeat and to read it
-        *("version", "settings", "metrics", "in_mean", "chance", "detectable_difference", "notes", "failed"),
+        *("version", "settings", "metrics", "in_mean", "chance", "groups", "detectable_difference", "notes", "failed"),
     }
     assert set(own["arms"]) == set(own["gap_recovered"]) == set(ARMS)
     for name, arm in own["arms"].items():
