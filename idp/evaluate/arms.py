@@ -170,7 +170,7 @@ def each_once(samples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _context(row: dict[str, Any]) -> str:
     """What the prompt of a sample was chosen by."""
     contexts = [str(arguments[0]) for arguments in row["arguments"]]
-    common = stem(contexts)
+    common = stem([context for context in contexts if context])
     return contexts[0] if common is None else common
 
 

@@ -200,7 +200,8 @@ def _judged(name: str, task: Any, group: str | None = None) -> EvalTask:
     directions: dict[str, bool] = task.higher_is_better()
     if "acc_mutual_info" in directions:
         raise TaskError(f"task {name!r} is not supported: it asks for options without their context, too.")
-    wish, _, judged_by = suites()["metrics"].get(group or name, "").partition(",")
+    wishes: dict[str, str] = suites()["metrics"]
+    wish, _, judged_by = wishes.get(name, wishes.get(group or "", "")).partition(",")
     metric = next(metric for metric in (wish, *PREFERRED, *directions) if metric in directions)
     filters = [each["name"] for each in task.config.filter_list or [{"name": "none"}]]
     control = name in suites()["controls"]
