@@ -13,6 +13,7 @@ from idp.cli.options import (
     AllowPickle,
     Bank,
     BatchSize,
+    DataDir,
     Debug,
     Device,
     DType,
@@ -21,6 +22,7 @@ from idp.cli.options import (
     Limit,
     Model,
     Seed,
+    Suite,
     TrustRemoteCode,
     check_names,
     rows_at_once,
@@ -42,6 +44,7 @@ def eval_command(
         typer.Option("--dense", help="The uncompressed model; by default the alias's. 'none' goes without."),
     ] = None,
     bank: Bank = None,
+    suite: Suite = None,
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -51,6 +54,7 @@ def eval_command(
             help="Tasks or suites, separated by commas. Default: atlas for the reference models, else paper.",
         ),
     ] = None,
+    data_dir: DataDir = None,
     arms: Annotated[
         str | None,
         typer.Option("--arms", "-a", callback=check_names, help="Rows of the table. Default: all (idp list arms)."),
@@ -96,7 +100,9 @@ def eval_command(
         model=model,
         dense=dense,
         bank=bank,
-        tasks=split_names(tasks) if tasks else default_tasks(name),
+        suites=split_names(suite) if suite else (),
+        tasks=split_names(tasks) if tasks else () if suite else default_tasks(name),
+        data_dir=data_dir,
         arms=split_names(arms) if arms else None,
         limit=limit,
         batch_size=rows_at_once(batch_size),
@@ -134,7 +140,14 @@ def default_folder(model: str) -> Path:
 
 
 def _evaluate(
-    debug: bool, *, arms: tuple[str, ...] | None, resume: bool, output_dir: Path, **options: Any
+    debug: bool,
+    *,
+    suites: tuple[str, ...],
+    tasks: tuple[str, ...],
+    arms: tuple[str, ...] | None,
+    resume: bool,
+    output_dir: Path,
+    **options: Any,
 ) -> Evaluation:
     """Evaluate with progress on stderr; importing what it takes is the first stage."""
     from idp.cli.progress import progress
@@ -143,10 +156,12 @@ def _evaluate(
         observer.stage("starting", None)
         from idp.evaluate import Settings, evaluate
         from idp.evaluate.arms import ARMS
+        from idp.evaluate.tasks import suite_tasks
 
         if resume:
             return evaluate(Settings.begun(output_dir), observer)
-        return evaluate(Settings(arms=arms or ARMS, output_dir=output_dir, **options), observer)
+        named = (*suite_tasks(suites), *tasks)
+        return evaluate(Settings(tasks=named, arms=arms or ARMS, output_dir=output_dir, **options), observer)
 
 
 def _print_report(evaluation: Evaluation) -> None:

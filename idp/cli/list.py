@@ -20,6 +20,7 @@ class Kind(str, Enum):
 
     MODELS = "models"
     SELECTORS = "selectors"
+    SUITES = "suites"
     TASKS = "tasks"
     ARMS = "arms"
     PROMPTS = "prompts"
@@ -33,7 +34,7 @@ def list_command(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List models, selectors, tasks, arms, recipes, or the prompts of a bank (--bank; else the general text bank)."""
+    """List models, selectors, suites, tasks, arms, recipes, or a bank's prompts (--bank; else the text bank)."""
     hush(debug)
     if bank is not None and kind is not Kind.PROMPTS:
         raise typer.BadParameter("--bank belongs to: idp list prompts", param_hint="--bank")
@@ -58,16 +59,21 @@ def selectors() -> list[Row]:
     return [{"name": each.name, "learns from": each.needs, "about": _first_line(type(each).__doc__)} for each in made]
 
 
+def suites() -> list[Row]:
+    """Named lists of tasks."""
+    from idp.evaluate.tasks import suites as known
+
+    listed = known()["suites"].items()
+    return [{"name": name, "about": suite["about"], "tasks": ", ".join(suite["tasks"])} for name, suite in listed]
+
+
 def tasks() -> list[Row]:
     """Suites and the embedded tasks; lm-eval's own tasks can be named too."""
-    from idp.evaluate.tasks import suites
-
-    listed = suites()["suites"]
     rows = [
-        {"name": name, "kind": "suite", "about": f"{suite['about']}: {', '.join(suite['tasks'])}"}
-        for name, suite in listed.items()
+        {"name": suite["name"], "kind": "suite", "about": f"{suite['about']}: {suite['tasks']}"} for suite in suites()
     ]
-    return [*rows, *({"name": name, "kind": "task", "about": ""} for name in listed["atlas"]["tasks"])]
+    embedded = next(suite["tasks"] for suite in suites() if suite["name"] == "atlas").split(", ")
+    return [*rows, *({"name": name, "kind": "task", "about": ""} for name in embedded)]
 
 
 def arms() -> list[Row]:
@@ -102,7 +108,14 @@ def prompts(folder: str | None) -> list[Row]:
     ]
 
 
-_LISTS = {Kind.MODELS: models, Kind.SELECTORS: selectors, Kind.TASKS: tasks, Kind.ARMS: arms, Kind.RECIPES: recipes}
+_LISTS = {
+    Kind.MODELS: models,
+    Kind.SELECTORS: selectors,
+    Kind.SUITES: suites,
+    Kind.TASKS: tasks,
+    Kind.ARMS: arms,
+    Kind.RECIPES: recipes,
+}
 
 
 def _first_line(text: str | None) -> str:

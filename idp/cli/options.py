@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,6 +45,10 @@ SelectorName = Annotated[
     str | None, typer.Option("--selector", "-s", help="Default: auto, the best router that the bank holds, or none.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Items a task. Default: all.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of local task files, read in place of the hub (docs/suites.md)."),
+]
 FitItems = Annotated[
     int, typer.Option("--fit-items", min=1, help="Training items that selectors without a state learn from.")
 ]
@@ -117,3 +122,13 @@ def check_names(text: str | None) -> str | None:
     if text is not None:
         split_names(text)
     return text
+
+
+Suite = Annotated[
+    str | None,
+    typer.Option(
+        "--suite",
+        callback=check_names,
+        help="Suites of tasks, separated by commas (idp list suites); --tasks adds to them.",
+    ),
+]

@@ -111,3 +111,20 @@ def context_length(lm: LanguageModel, wanted: int | None) -> int:
             f"max_length={wanted} is more than the {lm.max_length} tokens that {lm.name} reads; leave it out."
         )
     return min(wanted, lm.max_length)
+
+
+def rows_wanted(batch_size: int | str) -> int | None:
+    """The number of rows to run at once, None where it is to be found.
+
+    Raises:
+        IdpError: neither a positive number nor ``auto``.
+    """
+    if isinstance(batch_size, str) and batch_size.startswith("auto"):
+        return None
+    try:
+        rows = int(batch_size)
+    except ValueError:
+        rows = 0
+    if rows < 1:
+        raise IdpError(f"batch_size must be a positive number or 'auto', not {batch_size!r}.")
+    return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from lm_eval import evaluator
 
 from idp.dynamic.mixing import HOW, MIX, Mixture, is_mixture
 from idp.errors import TaskError, suggest
+from idp.evaluate.contexts import stem
 from idp.evaluate.kept import TaskResult
 from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
@@ -65,8 +66,8 @@ class ArmResult:
         name: the arm.
         results: lm-eval's own results, without samples.
         samples: lm-eval's samples of each task, with ``idp_prompt`` and ``idp_scores`` (null for more than 1,000 arms).
-        items: judged metric of each item, for the tasks in the mean.
-        values: judged metric of every task.
+        items: judged metric of each item, for the tasks in the mean; the tasks of a group are taken together.
+        values: judged metric of every task; of a group the mean over all its items.
         prompt_tokens: mean prompt tokens an input.
         seconds: model and selection time this arm needs by itself.
     """
@@ -108,6 +109,7 @@ def check_arms(names: Sequence[str]) -> list[str]:
 def run_task(lm: IdpLM, entry: EvalTask, limit: int | None) -> TaskResult:
     """Evaluate one arm on one task."""
     before = lm.seconds
+    entry.seed_examples()
     with quiet():
         output = evaluator.evaluate(
             lm,
@@ -117,33 +119,40 @@ def run_task(lm: IdpLM, entry: EvalTask, limit: int | None) -> TaskResult:
             log_samples=True,
         )
     rows = output.pop("samples")[entry.name]
-    items = [item_value(entry, row) for row in rows] if entry.in_mean else []
-    tokens = float(sum(lm.prompt_of(row["arguments"][0][0])[1] for row in rows))
+    judged = [row for row in rows if row["filter"] == entry.filter]
+    items = [item_value(entry, row) for row in judged] if entry.in_mean else []
+    tokens = float(sum(lm.prompt_of(_context(row))[1] for row in judged))
     for row in rows:
         _annotate(row, lm)
-    value = _value(output["results"][entry.name], entry.metric)
+    value = float(output["results"][entry.name][f"{entry.metric},{entry.filter}"])
     return TaskResult(entry.name, _plain(output), _plain(rows), items, value, tokens, lm.seconds - before)
 
 
 def run_arm(name: str, lm: IdpLM, tasks: Sequence[EvalTask], limit: int | None) -> ArmResult:
     """Evaluate one arm on all tasks."""
-    return arm_result(name, [run_task(lm, entry, limit) for entry in tasks])
+    return arm_result(name, tasks, [run_task(lm, entry, limit) for entry in tasks])
 
 
-def arm_result(name: str, found: Sequence[TaskResult]) -> ArmResult:
-    """Put what an arm made of its tasks together."""
+def arm_result(name: str, tasks: Sequence[EvalTask], found: Sequence[TaskResult]) -> ArmResult:
+    """Put what an arm made of its tasks together: one result for each of them, in their order."""
     output: dict[str, Any] = {}
     for each in found:
         for key, value in each.output.items():
             output[key] = {**output.get(key, {}), **value} if isinstance(value, dict) else value
-    rows = sum(len(each.samples) for each in found)
+    inputs = sum(len(each_once(each.samples)) for each in found)
+    items: dict[str, list[float]] = {}
+    for entry, each in zip(tasks, found, strict=True):
+        if each.items:
+            items.setdefault(entry.column, []).extend(each.items)
+    values = {entry.column: each.value for entry, each in zip(tasks, found, strict=True)}
+    values |= {entry.column: float(np.mean(items[entry.column])) for entry in tasks if entry.group}
     return ArmResult(
         name,
         output,
         samples={each.task: each.samples for each in found},
-        items={each.task: np.array(each.items, dtype=np.float64) for each in found if each.items},
-        values={each.task: each.value for each in found},
-        prompt_tokens=sum(each.prompt_tokens for each in found) / max(1, rows),
+        items={column: np.array(own, dtype=np.float64) for column, own in items.items()},
+        values=values,
+        prompt_tokens=sum(each.prompt_tokens for each in found) / max(1, inputs),
         seconds=sum(each.seconds for each in found),
     )
 
@@ -153,14 +162,21 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _value(results: dict[str, Any], metric: str) -> float:
-    """The value of a metric, whatever filter it went through."""
-    return float(next(value for key, value in results.items() if key.split(",")[0] == metric))
+def each_once(samples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A sample of every item of a task, where lm-eval lists items once for every filter."""
+    return list({row["doc_id"]: row for row in samples}.values())
+
+
+def _context(row: dict[str, Any]) -> str:
+    """What the prompt of a sample was chosen by."""
+    contexts = [str(arguments[0]) for arguments in row["arguments"]]
+    common = stem([context for context in contexts if context])
+    return contexts[0] if common is None else common
 
 
 def _annotate(row: dict[str, Any], lm: IdpLM) -> None:
     """Say in a sample which prompt was chosen and how all scored."""
-    context = row["arguments"][0][0]
+    context = _context(row)
     row["idp_prompt"], _ = lm.prompt_of(context)
     scores = lm.selection_of(context).scores
     few = len(scores) <= MOST_SCORES

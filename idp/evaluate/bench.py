@@ -65,7 +65,7 @@ class Bench:
         if self.team.is_first:
             make_writable(settings.output_dir)
         require_loadable(self.spec)  # quick, where the data of tasks may be a long download
-        self.tasks: list[EvalTask] = load_tasks(settings.tasks)
+        self.tasks: list[EvalTask] = load_tasks(settings.tasks, settings.data_dir)
         self.lm = self._loaded_lm()  # before the dense one: without it nothing is worth doing
         self.arms = [name for name in arms if self._possible(name)]
         if not self.arms:
@@ -160,7 +160,7 @@ class Bench:
         lm = self.dense if name == "dense" and self.dense is not None else self.lm
         settings = self.settings
         told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, self.bank_hash, settings.seed)
-        fitted = (settings.fit, settings.fit_items, settings.limit, self.item_hashes)
+        fitted = (settings.fit, settings.fit_items, settings.limit, settings.data_dir, self.item_hashes)
         return hashlib.sha256(repr((told, fitted)).encode()).hexdigest()
 
     @cached_property
@@ -227,6 +227,7 @@ class Bench:
     def outcomes(self, tasks: Sequence[EvalTask]) -> Calibration:
         """The measured result of every item of some tasks under every prompt, and under none."""
         for entry in tasks:
+            entry.seed_examples()
             entry.task.build_all_requests(limit=self.settings.limit)
         self.observer.stage("every prompt on every item", self.items(tasks) * len(self.fixed))
         return outcomes(self.fixed, tasks, self.settings.limit)

@@ -38,8 +38,8 @@ def training_examples(lm: LanguageModel, tasks: Sequence[EvalTask], count: int, 
 
 
 def usable(tasks: Sequence[EvalTask]) -> list[EvalTask]:
-    """The tasks that have a training split and are no control."""
-    return [entry for entry in tasks if entry.task.has_training_docs() and not entry.control]
+    """The tasks that have a training split, are no control, and have one context a question."""
+    return [entry for entry in tasks if entry.task.has_training_docs() and not entry.control and not entry.own_contexts]
 
 
 def task_examples(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> list[Example]:

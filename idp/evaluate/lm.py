@@ -11,7 +11,6 @@ Use it as `lm_eval.simple_evaluate(model="idp", model_args="pretrained=...,bank=
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -28,8 +27,9 @@ from idp.bank.bank import PromptBank
 from idp.dynamic.mixing import Mixture
 from idp.dynamic.model import DynamicPromptModel
 from idp.dynamic.wrap import prepare
-from idp.errors import IdpError, PromptTooLongError
-from idp.evaluate.arguments import TAKEN, check_arguments, check_tokens, context_length
+from idp.errors import PromptTooLongError
+from idp.evaluate.arguments import TAKEN, check_arguments, check_tokens, context_length, rows_wanted
+from idp.evaluate.contexts import last, seen_contexts
 from idp.evaluate.memo import Answer, Memo
 from idp.evaluate.ownership import claim, describe
 from idp.evaluate.parallel import Team, accelerator
@@ -43,8 +43,6 @@ from idp.run.packing import parts_of
 from idp.run.score import Request, score
 from idp.select.base import Selection, Selector
 from idp.select.registry import AUTO
-
-log = logging.getLogger(__name__)
 
 ROWS = 32
 """Rows that are generated at once where no number is given."""
@@ -112,7 +110,7 @@ class IdpLM(HFLM):
         together = accelerator() if team is None else None
         place = device if together is None else together.device
         lm = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, device=place, dtype=dtype)
-        rows = _rows(batch_size)
+        rows = rows_wanted(batch_size)
         check_tokens(lm, kwargs.get("add_bos_token"), kwargs.get("prefix_token_id"))
         # lm-eval reads "selector=none" in a string of arguments as None.
         chosen_by = "none" if selector is None else selector
@@ -131,6 +129,7 @@ class IdpLM(HFLM):
         self._chosen: dict[tuple[str | Tokens, tuple[Tokens, ...]], Selection] = {}  # by context and options
         self._selections: dict[str | Tokens, Selection] = {}  # of the contexts that were run last
         self._batch: list[str] = []
+        self._seen: Sequence[str | None] = ()  # of the requests at work, where options have contexts of their own
         self._whole_length = context_length(lm, max_length)
         if self.max_length < 1:
             raise PromptTooLongError(
@@ -173,8 +172,10 @@ class IdpLM(HFLM):
             self._encodings[pair] = super()._encode_pair(context, continuation)
         return self._encodings[pair]
 
-    def context_ids(self, instance: Instance) -> Tokens:
-        """The tokens that the selector sees of a request."""
+    def context_ids(self, instance: Instance, seen: str | None = None) -> Tokens:
+        """The tokens that the selector sees of a request: those of ``seen`` where its context holds an option."""
+        if seen is not None:
+            return self._stem_ids(seen)
         if instance.request_type == "loglikelihood_rolling" or not instance.args[0]:
             return (self.prefix_token_id,)
         if instance.request_type == "generate_until":
@@ -220,14 +221,27 @@ class IdpLM(HFLM):
         self.seconds += sum(answer.seconds for answer in answers)
         return answers
 
+    def _stem_ids(self, seen: str) -> Tokens:
+        return tuple(self.tok_encode(seen)) if seen else (self.prefix_token_id,)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Score continuations; where options have contexts of their own, what these share is what is chosen by."""
+        self._seen = seen_contexts(requests)
+        try:
+            found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self._seen = ()
+        return found
+
     def _loglikelihood_tokens(
         self, requests: list[PairRequest], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Score (context, continuation) pairs; pairs with one context share a row."""
-        questions = [self._question(request) for request in requests]
+        stems = self._seen or [None] * len(requests)
+        questions = [self._question(request, seen) for request, seen in zip(requests, stems, strict=True)]
         options: dict[str | Tokens, dict[Tokens, None]] = {}
-        for (key, _), (text, _, option) in zip(questions, requests, strict=True):
-            if text is not None:  # windows of a running text are no answers to anything
+        for (key, _), (text, _, option), seen in zip(questions, requests, stems, strict=True):
+            if text is not None and seen is None:  # windows of a running text, or what is behind a blank: no answers
                 options.setdefault(key, {})[tuple(option)] = None
         # An only continuation is no option but the right answer, which nothing that chooses may see.
         several = {key: tuple(given) for key, given in options.items() if len(given) > 1}
@@ -290,18 +304,20 @@ class IdpLM(HFLM):
             )
         return found
 
-    def _question(self, request: PairRequest) -> tuple[str | Tokens, Tokens]:
+    def _question(self, request: PairRequest, seen: str | None) -> tuple[str | Tokens, Tokens]:
         """What must share one prompt, and the tokens it is chosen by.
 
         That is all options of a question, and all windows of a running text, which has no context but the prefix.
         """
+        if seen is not None:
+            return seen, self._stem_ids(seen)
         text, context, _ = request
         return (text[0], tuple(context)) if text else ((self.prefix_token_id,), (self.prefix_token_id,))
 
     def _truncate(self, request: PairRequest) -> tuple[Tokens, Tokens]:
         """Make room for a continuation."""
         _, context, continuation = request
-        return tuple(_last(context, max(1, self.max_length + 1 - len(continuation)))), tuple(continuation)
+        return tuple(last(context, max(1, self.max_length + 1 - len(continuation)))), tuple(continuation)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Generate under the chosen prompts; the base class batches, cuts and stops."""
@@ -343,7 +359,7 @@ class IdpLM(HFLM):
         self._batch = list(strings)
         rows = [self.tok_encode(text) or [self.prefix_token_id] for text in strings]
         room = left_truncate_len or self.max_length
-        return pad_left([_last(row, room) for row in rows], self.prompted.lm.pad_token_id)
+        return pad_left([last(row, room) for row in rows], self.prompted.lm.pad_token_id)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any) -> torch.Tensor:
         """Generate for the batch that was tokenised last, under the prompts chosen before."""
@@ -375,23 +391,3 @@ class IdpLM(HFLM):
         """What a prompt is, whatever bank it stands in and wherever."""
         bank = self.prompted.bank
         return "none" if choice == -1 or bank is None else bank.prompts[choice].digest
-
-
-def _last(context: list[int], room: int) -> list[int]:
-    """Cut a context from the left where it does not fit, as lm-eval's contract asks."""
-    if len(context) > room:
-        log.warning("a context of %d tokens was cut to its last %d to fit beside the prompt", len(context), room)
-    return context[-room:]
-
-
-def _rows(batch_size: int | str) -> int | None:
-    """The number of rows, None where it is to be found."""
-    if isinstance(batch_size, str) and batch_size.startswith("auto"):
-        return None
-    try:
-        rows = int(batch_size)
-    except ValueError:
-        rows = 0
-    if rows < 1:
-        raise IdpError(f"batch_size must be a positive number or 'auto', not {batch_size!r}.")
-    return rows

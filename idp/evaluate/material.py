@@ -30,7 +30,10 @@ def training_items(lm: LanguageModel, names: Sequence[str], limit: int = 0, seed
     """
     tasks = load_tasks(names)
     if lacking := [entry.name for entry in tasks if entry not in usable(tasks)]:
-        raise TaskError(f"nothing can be tuned on {', '.join(lacking)}: a control, or without a training split.")
+        raise TaskError(
+            f"nothing can be tuned on {', '.join(lacking)}: a control, without a training split, or with a context for "
+            "each option."
+        )
     with templates_compiled_once():
         found = {entry.name: task_examples(lm, entry, limit or _ALL, seed) for entry in tasks}
     counts = {name: len(examples) for name, examples in found.items()}
@@ -54,6 +57,8 @@ def evaluation_texts(names: Sequence[str]) -> Iterator[str]:
 def _text(entry: EvalTask, doc: Any) -> str:
     task = entry.task
     text, target = task.doc_to_text(doc), task.doc_to_target(doc)
+    if isinstance(text, int):  # options have contexts of their own: the right one's
+        text = task.doc_to_choice(doc)[text]
     first = target[0] if isinstance(target, list) and target else target
     if task.OUTPUT_TYPE == "multiple_choice" and isinstance(first, int):
         first = task.doc_to_choice(doc)[first]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from idp.evaluate.contexts import seen_contexts
 from idp.evaluate.lm import IdpLM, PairRequest
 from idp.evaluate.tasks import EvalTask
 from idp.run.score import Score
@@ -50,19 +51,24 @@ def item_scores(lm: IdpLM, entry: EvalTask, limit: int | None) -> dict[int, floa
     by_doc: dict[int, list[Any]] = {}
     for instance in task.instances:
         by_doc.setdefault(instance.doc_id, []).append(instance)
-    key = next(iter(task.instances[0].filtered_resps))
     docs = dict(task.doc_iterator(rank=0, limit=limit, world_size=1))
     return {
-        doc_id: item_value(entry, task.process_results(docs[doc_id], [i.filtered_resps[key] for i in instances]))
+        doc_id: item_value(
+            entry, task.process_results(docs[doc_id], [i.filtered_resps[entry.filter] for i in instances])
+        )
         for doc_id, instances in by_doc.items()
     }
 
 
 def item_value(entry: EvalTask, metrics: Mapping[str, Any]) -> float:
-    """One item's judged metric as a number, larger is better; of a perplexity the log-likelihood."""
+    """One item's judged metric as a number, larger is better.
+
+    Of a perplexity it is the log-likelihood; of a correlation, which needs all items, whether the item is right.
+    """
     value = metrics[entry.metric]
     if isinstance(value, tuple | list):
-        return float(value[0])
+        first, second = value
+        return float(first == second) if entry.higher_is_better else float(first)
     return float(value) if entry.higher_is_better else -float(value)
 
 
@@ -93,7 +99,11 @@ def outcomes(lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit: int | None)
     groups: list[str] = []
     columns: list[list[float]] = [[] for _ in lms]
     for entry in tasks:
-        contexts = {instance.doc_id: lms[0].context_ids(instance) for instance in entry.task.instances}
+        instances = entry.task.instances
+        contexts = {
+            instance.doc_id: lms[0].context_ids(instance, seen)
+            for instance, seen in zip(instances, seen_contexts(instances), strict=True)
+        }
         inputs += contexts.values()
         groups += [entry.name] * len(contexts)
         for column, lm in zip(columns, lms, strict=True):

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 import idp
-from idp.evaluate.arms import SELECTOR_OF, ArmResult, about
+from idp.evaluate.arms import SELECTOR_OF, ArmResult, about, each_once
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.kept import samples_file
+from idp.evaluate.tasks import EvalTask, columns
 from idp.files import atomic_write_text
 from idp.report.content import report_of
 from idp.report.markdown import to_markdown
@@ -72,7 +73,7 @@ def _model_args(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _idp(evaluation: Evaluation) -> dict[str, Any]:
-    settings = evaluation.settings
+    settings, tasks = evaluation.settings, columns(evaluation.tasks)
     return {
         "schema": SCHEMA,
         "version": idp.__version__,
@@ -80,10 +81,12 @@ def _idp(evaluation: Evaluation) -> dict[str, Any]:
         "bank": evaluation.bank,
         "seed": settings.seed,
         "settings": {name: value for name, value in vars(settings).items() if name != "output_dir"},
-        "metrics": {task.name: task.metric for task in evaluation.tasks},
-        "in_mean": [task.name for task in evaluation.tasks if task.in_mean],
-        "controls": [task.name for task in evaluation.tasks if task.control],
-        "chance": {task.name: task.chance for task in evaluation.tasks if task.chance is not None},
+        "metrics": {task.column: task.metric for task in tasks},
+        "filters": {task.column: task.filter for task in tasks},
+        "in_mean": [task.column for task in tasks if task.in_mean],
+        "controls": [task.column for task in tasks if task.control],
+        "chance": {task.column: task.chance for task in tasks if task.chance is not None},
+        "groups": {task.column: _members(evaluation, task) for task in tasks if task.group},
         "items": evaluation.items,
         "main_arm": evaluation.main_arm.name,
         "arms": {name: _arm(arm, evaluation.means.get(name)) for name, arm in evaluation.arms.items()},
@@ -140,7 +143,7 @@ def _arm(arm: ArmResult, mean: Interval | None) -> dict[str, Any]:
         "prompt_tokens": arm.prompt_tokens,
         "seconds": arm.seconds,
         "prompts_chosen": _chosen(arm),
-        "samples": [samples_file(arm.name, task) for task in arm.samples],  # others may lie beside them
+        "samples": {task: samples_file(arm.name, task) for task in arm.samples},  # others may lie beside them
     }
 
 
@@ -148,7 +151,7 @@ def _chosen(arm: ArmResult) -> dict[str, int]:
     """How often each prompt was chosen."""
     counts: dict[str, int] = {}
     for rows in arm.samples.values():
-        for row in rows:
+        for row in each_once(rows):
             name = row["idp_prompt"] or "none"
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
@@ -165,12 +168,12 @@ def _finite(value: Any) -> Any:
 
 def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the main table."""
-    tasks = evaluation.tasks
-    names = [task.name.removeprefix("atlas_") + ("" if task.in_mean else " *") for task in tasks]
+    tasks = columns(evaluation.tasks)
+    names = [task.column.removeprefix("atlas_") + ("" if task.in_mean else " *") for task in tasks]
     headers = ["arm", "mean", "gap recovered [95 %]", *names, "prompt tokens", "seconds"]
     rows = []
     for name, arm in evaluation.arms.items():
-        values = [percent(arm.values[t.name]) if t.higher_is_better else f"{arm.values[t.name]:.2f}" for t in tasks]
+        values = [percent(arm.values[t.column]) if t.higher_is_better else f"{arm.values[t.column]:.2f}" for t in tasks]
         title = f"{name} (bound)" if name == "oracle" else name
         gap = interval(evaluation.gaps.get(name))
         rows.append([title, percent(arm.mean, 2), gap, *values, f"{arm.prompt_tokens:.1f}", f"{arm.seconds:.1f}"])
@@ -180,6 +183,11 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
 def footnotes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know."""
     return notes(Run(evaluation.settings.output_dir, to_json(evaluation)))
+
+
+def _members(evaluation: Evaluation, entry: EvalTask) -> list[str]:
+    """The tasks that count as one with a task."""
+    return [task.name for task in evaluation.tasks if task.column == entry.column]
 
 
 def paired_rows(pairs: Sequence[Paired]) -> list[list[str]]:

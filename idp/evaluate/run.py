@@ -79,7 +79,7 @@ def _run(bench: Bench, name: str, folder: RunFolder) -> ArmResult:
                 folder.put(name, found[entry.name], key)
         del lm
     bench.release(name)
-    return arm_result(name, [found[entry.name] for entry in bench.tasks])
+    return arm_result(name, bench.tasks, [found[entry.name] for entry in bench.tasks])
 
 
 def _kept(bench: Bench, name: str, folder: RunFolder, key: str) -> dict[str, TaskResult]:

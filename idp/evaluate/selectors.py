@@ -110,7 +110,7 @@ class SelectorShop:
     def _folder(self) -> Path:
         settings = self._settings
         parts = [self.lm.fingerprint, *(p.digest for p in self.bank), sorted(t.name for t in self._tasks)]
-        parts += [settings.fit_items, settings.seed, settings.fit, idp.__version__]
+        parts += [settings.fit_items, settings.seed, settings.fit, settings.data_dir, idp.__version__]
         return cache_dir() / "selectors" / hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
     @property

@@ -35,6 +35,7 @@ class Settings:
         allow_pickle: whether models that are kept as a pickle may be read.
         trust_remote_code: whether code that comes with a model may be run.
         fresh: whether the answers of earlier runs are deleted first.
+        data_dir: folder of local task files, read in place of the hub; None for the hub.
         resume: whether results that an interrupted run left in the output folder are taken as they are.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     fresh: bool = False
+    data_dir: Path | None = None
     resume: bool = False
 
     def write(self) -> None:
@@ -63,7 +65,8 @@ class Settings:
         Raises:
             OutputError: the file cannot be written.
         """
-        known = {**asdict(self), "output_dir": None, "fresh": False, "resume": False}
+        data_dir = None if self.data_dir is None else str(self.data_dir)
+        known = {**asdict(self), "data_dir": data_dir, "output_dir": None, "fresh": False, "resume": False}
         atomic_write_text(self.output_dir / _FILE, json_text(known))
 
     @classmethod
@@ -76,7 +79,8 @@ class Settings:
         try:
             known = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-            return cls(**{**known, **lists, "output_dir": folder, "resume": True})
+            paths = {"data_dir": Path(known["data_dir"])} if known.get("data_dir") else {}
+            return cls(**{**known, **lists, **paths, "output_dir": folder, "resume": True})
         except FileNotFoundError as error:
             raise OutputError(f"there is no run in {folder} to go on with: leave --resume out.") from error
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -7,15 +7,19 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 from lm_eval import utils
+from lm_eval.api.metrics import mean
+from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.tasks import TaskManager
 
 from idp.errors import TaskError, suggest
+from idp.evaluate.local import with_local_data
 from idp.resources import eval_dir
 
 PREFERRED = ("acc", "exact_match", "acc_norm", "f1", "word_perplexity", "perplexity")
@@ -31,6 +35,8 @@ class EvalTask:
         metric: the metric by which the task is judged.
         higher_is_better: which way that metric points.
         control: reported beside the mean, at chance for an honest arm.
+        filter: what lm-eval makes of an answer before it is judged.
+        group: the group that the task counts into as one of its parts; None where it stands for itself.
     """
 
     name: str
@@ -38,11 +44,30 @@ class EvalTask:
     metric: str
     higher_is_better: bool
     control: bool
+    filter: str = "none"
+    group: str | None = None
+
+    @property
+    def column(self) -> str:
+        """What the task counts as: itself, or together with others of its group."""
+        return self.group or self.name
+
+    @property
+    def own_contexts(self) -> bool:
+        """Whether every option of a question has a context of its own, as where a blank is filled in."""
+        return bool(getattr(self.task, "multiple_input", 0))
 
     @property
     def in_mean(self) -> bool:
-        """Whether the task counts into the mean over accuracy-type tasks."""
-        return self.higher_is_better and not self.control
+        """Whether the task counts into the mean over accuracy-type tasks.
+
+        A correlation does not: it belongs to all items together and is no mean of theirs.
+        """
+        return self.higher_is_better and not self.control and self.task.aggregation()[self.metric] is mean
+
+    def seed_examples(self) -> None:
+        """Let the requests that are built next have lm-eval's usual few-shot examples, the same for every arm."""
+        self.task.set_fewshot_seed(DEFAULT_OTHER_SEED)
 
     def items_hash(self, limit: int | None) -> str:
         """What identifies the task's items, within a limit: 16 hexadecimal digits of a SHA-256."""
@@ -55,7 +80,8 @@ class EvalTask:
         """Accuracy of guessing, where the number of options is fixed."""
         if self.task.OUTPUT_TYPE != "multiple_choice" or self.metric == "exact_match":
             return None
-        counts = {len(self.task.doc_to_choice(doc)) for doc in self.task.eval_docs}
+        with templates_compiled_once():
+            counts = {len(self.task.doc_to_choice(doc)) for doc in self.task.eval_docs}
         return 1 / counts.pop() if len(counts) == 1 else None
 
 
@@ -99,11 +125,30 @@ def expand(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(expanded))
 
 
-def load_tasks(names: Sequence[str]) -> list[EvalTask]:
+def suite_tasks(names: Iterable[str]) -> list[str]:
+    """The tasks of suites, each once.
+
+    Raises:
+        TaskError: an unknown suite (near misses are named).
+    """
+    named, known = list(names), suites()["suites"]
+    for name in named:
+        if name not in known:
+            raise TaskError(f"unknown suite {name!r}. {suggest(name, known)}")
+    return expand(named)
+
+
+def columns(tasks: Sequence[EvalTask]) -> list[EvalTask]:
+    """The tasks as a table shows them: of every group its first task, which stands for all."""
+    return list({entry.column: entry for entry in reversed(tasks)}.values())[::-1]
+
+
+def load_tasks(names: Sequence[str], data_dir: Path | None = None) -> list[EvalTask]:
     """Load tasks, lm-eval's own among them.
 
     Args:
         names: tasks, tags, groups or suites.
+        data_dir: folder whose files take the place of the hub's data; prompts and metrics stay lm-eval's.
 
     Raises:
         TaskError: an unknown name (near misses are named), or data that cannot be loaded.
@@ -116,7 +161,10 @@ def load_tasks(names: Sequence[str]) -> list[EvalTask]:
         if not set(wanted) <= set(manager.all_tasks):
             manager = _manager(with_defaults=True)
         _check(wanted, manager)
-        return [_judged(name, task) for name, task in _load(manager, wanted).items()]
+        asked = wanted if data_dir is None else with_local_data(manager, wanted, data_dir)
+        tasks, groups = _load(manager, wanted, asked)
+        judged = [_judged(name, task, groups.get(name)) for name, task in tasks.items()]
+    return [_counted(entry, judged) for entry in judged]
 
 
 @cache
@@ -131,21 +179,37 @@ def _check(wanted: Sequence[str], manager: TaskManager) -> None:
             raise TaskError(f"unknown task {name!r}. {suggest(name, [*suites()['suites'], *manager.all_tasks])}")
 
 
-def _load(manager: TaskManager, wanted: Sequence[str]) -> dict[str, Any]:
+def _load(
+    manager: TaskManager, wanted: Sequence[str], asked: Sequence[str | dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tasks in the order in which they were named, and the groups that were named of those that have one."""
     try:
-        loaded: dict[str, Any] = manager.load(list(wanted))["tasks"]
+        loaded = manager.load(list(asked))
+    except TaskError:
+        raise
     except Exception as error:  # a hub, a data set's code or its schema: anything can fail here
         raise TaskError(f"the data of {', '.join(wanted)} cannot be loaded: {error}") from error
+    named = [group for group in loaded["groups"].values() if group.name in wanted and group.name in manager.all_groups]
+    groups = {task.task_name: group.name for group in named for task in group.get_all_tasks()}
     order = {name: place for place, name in enumerate(wanted)}
-    return dict(sorted(loaded.items(), key=lambda pair: order.get(pair[0], len(order))))
+    tasks = sorted(loaded["tasks"].items(), key=lambda pair: order.get(groups.get(pair[0], pair[0]), len(order)))
+    return dict(tasks), groups
 
 
-def _judged(name: str, task: Any) -> EvalTask:
-    if getattr(task, "multiple_input", 0) or "acc_mutual_info" in task.higher_is_better():
-        raise TaskError(
-            f"task {name!r} is not supported: its options have contexts of their own, not one to choose by."
-        )
+def _judged(name: str, task: Any, group: str | None = None) -> EvalTask:
     directions: dict[str, bool] = task.higher_is_better()
-    wished = [suites()["metrics"].get(name), *PREFERRED, *directions]
-    metric = next(metric for metric in wished if metric in directions)
-    return EvalTask(name, task, metric, directions[metric], name in suites()["controls"])
+    if "acc_mutual_info" in directions:
+        raise TaskError(f"task {name!r} is not supported: it asks for options without their context, too.")
+    wishes: dict[str, str] = suites()["metrics"]
+    wish, _, judged_by = wishes.get(name, wishes.get(group or "", "")).partition(",")
+    metric = next(metric for metric in (wish, *PREFERRED, *directions) if metric in directions)
+    filters = [each["name"] for each in task.config.filter_list or [{"name": "none"}]]
+    control = name in suites()["controls"]
+    return EvalTask(name, task, metric, directions[metric], control, judged_by or filters[0], group)
+
+
+def _counted(entry: EvalTask, judged: Sequence[EvalTask]) -> EvalTask:
+    """A task as it counts: a group whose tasks cannot be taken together is no group, and they count alone."""
+    together = [other for other in judged if other.group == entry.group]
+    alike = all(other.in_mean and other.metric == entry.metric for other in together)
+    return entry if alike else replace(entry, group=None)

@@ -38,7 +38,7 @@ def check_same_items(runs: Sequence[Run]) -> None:
     """
     first = runs[0]
     for run in runs[1:]:
-        for task in sorted({*first.tasks, *run.tasks}):
+        for task in sorted({*first.idp["items"], *run.idp["items"]}):
             one, other = first.idp["items"].get(task), run.idp["items"].get(task)
             if one != other:
                 what = "other items of" if one and other else "no items of"

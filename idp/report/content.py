@@ -108,7 +108,7 @@ def _headline(label: str, run: Run) -> str:
 
 def _compared(run: Run) -> dict[str, str]:
     model, bank, settings = run.idp["model"], run.idp["bank"], run.idp["settings"]
-    counts = [found["effective"] for found in run.results["n-samples"].values()]
+    counts = [run.count(task) for task in run.tasks]
     gap = run.idp["gap"]
     return {
         "Compressed model": f"{model['source']} ({model['compression'] or 'compression not stated'}), {model['dtype']}",
@@ -135,7 +135,7 @@ def _command(run: Run) -> str:
     """The command that repeats a run."""
     settings = run.idp["settings"]
     parts = ["idp eval", f"--model {settings['model']}"]
-    for name in ("dense", "bank", "limit", "batch_size"):
+    for name in ("dense", "bank", "limit", "batch_size", "data_dir"):
         if settings[name] is not None:
             parts.append(f"--{name.replace('_', '-')} {settings[name]}")
     parts += [f"--tasks {','.join(settings['tasks'])}", f"--arms {','.join(settings['arms'])}"]

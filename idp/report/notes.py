@@ -41,5 +41,9 @@ def _of_task(run: Run, task: str) -> Iterator[str]:
                 "What the oracle has above chance there is luck, not knowledge: in hindsight some prompt is right by "
                 "accident. Its other columns hold such luck too."
             )
-    elif not run.results["higher_is_better"][task].get(metric, True):
+    elif not run.higher_is_better(task):
         yield f"{task} is a {metric.replace('_', ' ')}: lower is better."
+    elif task not in run.in_mean:
+        yield f"{task}: {metric} of all items together, times 100; no mean over items, so in none."
+    elif task in idp["groups"]:
+        yield f"{task} is {len(run.members(task))} tasks taken together, and one in the mean."

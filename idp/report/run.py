@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,9 +89,22 @@ class Run:
     def items(self) -> Mapping[str, Mapping[str, Sequence[Item]]]:
         """Arm -> task -> items; a task without scores of its items is left out."""
         return {
-            arm: {task: found for task, file in _files(told) if (found := self._items(task, self.folder / file))}
+            arm: {task: found for task in self.tasks if (found := self._items(task, told["samples"]))}
             for arm, told in self.arms.items()
         }
+
+    def members(self, task: str) -> Sequence[str]:
+        """lm-eval's tasks that a task is made of: itself, or those of a group."""
+        found: Sequence[str] = self.idp["groups"].get(task, [task])
+        return found
+
+    def higher_is_better(self, task: str) -> bool:
+        """Which way a task's judged metric points."""
+        return bool(self.results["higher_is_better"][self.members(task)[0]].get(self.idp["metrics"][task], True))
+
+    def count(self, task: str) -> int:
+        """How many items of a task were evaluated."""
+        return sum(int(self.results["n-samples"][each]["effective"]) for each in self.members(task))
 
     def values(self, arm: str) -> dict[str, Array]:
         """Task -> judged metric of each item, for the tasks in the mean whose items are known."""
@@ -103,12 +116,14 @@ class Run:
         """Tasks of which an arm's items are not known."""
         return [task for task in self.tasks if any(task not in found for found in self.items.values())]
 
-    def _items(self, task: str, file: Path) -> list[Item]:
-        metric = self.idp["metrics"][task]
-        sign = 1.0 if self.results["higher_is_better"][task].get(metric, True) else -1.0
+    def _items(self, task: str, files: Mapping[str, str]) -> list[Item]:
+        """The items of a task, of all its members; none where a file of theirs is missing or of another form."""
+        metric, judged_by = self.idp["metrics"][task], self.idp["filters"][task]
+        higher = self.higher_is_better(task)
         try:
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            return [_item(row, metric, sign) for row in rows]
+            texts = [(self.folder / files[each]).read_text(encoding="utf-8") for each in self.members(task)]
+            rows = [json.loads(line) for text in texts for line in text.splitlines()]
+            return [_item(row, metric, higher) for row in rows if row["filter"] == judged_by]
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return []
 
@@ -152,23 +167,25 @@ def _check(file: Path, results: Any) -> None:
         raise TaskError(f"{file} is of a newer version of idp (schema {schema}, not {SCHEMA}): install that one.")
 
 
-def _files(arm: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Task and file of an arm's samples."""
-    yield from zip(arm["tasks"], arm["samples"], strict=True)
-
-
-def _item(row: Mapping[str, Any], metric: str, sign: float) -> Item:
-    value = row[metric]
+def _item(row: Mapping[str, Any], metric: str, higher: bool) -> Item:
     arguments = row["arguments"]
     right, given = _answers(row, [each[1] for each in arguments if len(each) > 1 and isinstance(each[1], str)])
     return Item(
         id=row["doc_hash"],
-        value=sign * float(value[0] if isinstance(value, list) else value),
+        value=_value(row[metric], higher),
         prompt=row["idp_prompt"],
         question=str(arguments[0][0]),
         right=right,
         given=given,
     )
+
+
+def _value(stored: Any, higher: bool) -> float:
+    """An item's judged metric: of a perplexity its log-likelihood, of a correlation whether the answer is right."""
+    if isinstance(stored, list):
+        first, second = stored
+        return float(first == second) if higher else float(first)
+    return float(stored) if higher else -float(stored)
 
 
 def _answers(row: Mapping[str, Any], options: Sequence[str]) -> tuple[str, str]:

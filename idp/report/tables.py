@@ -88,13 +88,11 @@ def tasks_table(run: Run) -> Table:
 
 def _task(run: Run, task: str, arms: Sequence[str]) -> list[str]:
     metric = run.idp["metrics"][task]
-    better = run.results["higher_is_better"][task].get(metric, True)
     values = [run.arms[arm]["tasks"][task] for arm in arms]
     star = "" if task in run.in_mean else " *"
-    count = run.results["n-samples"][task]["effective"]
     chance = percent(run.idp["chance"].get(task))
-    shown = [percent(value) if better and abs(value) <= 1 else f"{value:.2f}" for value in values]
-    return [f"{task}{star}", metric, str(count), chance, *shown]
+    shown = [percent(value) if run.higher_is_better(task) and abs(value) <= 1 else f"{value:.2f}" for value in values]
+    return [f"{task}{star}", metric, str(run.count(task)), chance, *shown]
 
 
 def fates_table(run: Run, arm: str) -> Table | None:

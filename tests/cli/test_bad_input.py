@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from local_tasks import write_cases
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
@@ -79,6 +80,22 @@ def test_unknown_arm(evaluate: Run) -> None:
 
 def test_unknown_task(evaluate: Run) -> None:
     assert "unknown task 'atlas_eazy'. Did you mean 'atlas_easy'" in error_line(evaluate("--tasks", "atlas_eazy"))
+
+
+def test_unknown_suite(evaluate: Run) -> None:
+    assert "unknown suite 'papper'. Did you mean 'paper'?" in error_line(evaluate("--suite", "papper"))
+
+
+def test_data_that_are_missing(evaluate: Run, tmp_path: Path) -> None:
+    assert "there is no folder" in error_line(evaluate("--suite", "paper", "--data-dir", tmp_path / "nowhere"))
+    line = error_line(evaluate("--suite", "paper", "--data-dir", tmp_path))
+    assert f"task 'arc_easy' has no data: looked for {tmp_path / 'arc_easy' / 'test.jsonl'}" in line
+
+
+def test_data_with_a_broken_line(evaluate: Run, tmp_path: Path) -> None:
+    file = write_cases(tmp_path, ["piqa"]) / "piqa" / "validation.jsonl"
+    file.write_text(file.read_text(encoding="utf-8") + '{"question": "cut o', encoding="utf-8")
+    assert f"{file}, line 7 is not JSON" in error_line(evaluate("--tasks", "piqa", "--data-dir", tmp_path))
 
 
 def test_unknown_selector(idp_command: Run, model_folder: Path) -> None:

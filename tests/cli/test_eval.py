@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_tasks import CASES, write_cases
 
 from idp.cli.eval import default_folder, default_tasks
+from idp.evaluate.tasks import suites
 
 Run = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -82,6 +84,48 @@ def test_mixtures_are_rows(idp_command: Run, options: list[object], tmp_path: Pa
     assert "averaged" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     alone = idp_command("eval", *options, "--tasks", "atlas_easy", "--arms", "mix:how=concat,k=3")
     assert alone.exit_code != 0 and "it takes 3 prompts, and the bank has 2" in alone.stderr
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cases(tmp_path_factory.mktemp("data"), CASES)
+
+
+def test_a_suite_with_local_data_and_a_task_more(
+    idp_command: Run, options: list[object], tmp_path: Path, data: Path
+) -> None:
+    what = [
+        "--suite",
+        "paper",
+        "--tasks",
+        "winogrande",
+        "--data-dir",
+        data,
+        "--limit",
+        2,
+        "--arms",
+        "compressed,random",
+    ]
+    told = idp_command("eval", *options, *what)
+    assert told.exit_code == 0, told.output
+    assert "winogrande" in told.stdout and "wikitext *" in told.stdout
+    results = read_json(tmp_path / "out" / "results.json")
+    assert [*results["idp"]["metrics"]] == [*suites()["suites"]["paper"]["tasks"], "winogrande"]
+    assert results["n-samples"]["hellaswag"] == {"original": 6, "effective": 2}
+    assert results["idp"]["settings"]["data_dir"] == str(data)
+    rows = (tmp_path / "out" / "samples_piqa_random.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(rows[0])["arguments"][0] == ["Question: To open a jar\nAnswer:", " twist the lid"]
+
+    resumed = idp_command("eval", "--output-dir", tmp_path / "out", "--resume", "--json")
+    assert resumed.exit_code == 0, resumed.output
+    assert json.loads(resumed.stdout)["idp"]["arms"] == results["idp"]["arms"]
+
+
+def test_several_suites_are_put_together(idp_command: Run, options: list[object], data: Path) -> None:
+    """Known by what is missing: the folder has three tasks of the groups of hundreds."""
+    told = idp_command("eval", *options, "--suite", "paper,wide", "--data-dir", data)
+    assert told.exit_code == 1
+    assert "holds no row with the paradigm" in " ".join(told.stderr.split())
 
 
 @pytest.mark.slow

@@ -38,6 +38,13 @@ def test_selectors(idp_command: Run) -> None:
     assert all(row["about"] for row in rows)
 
 
+def test_suites(idp_command: Run) -> None:
+    rows = {row["name"]: row for row in listed(idp_command, "suites")}
+    assert rows.keys() == {"atlas", "paper", "wide"}
+    assert rows["wide"]["tasks"].startswith("boolq, winogrande, ")
+    assert all(row["about"] for row in rows.values())
+
+
 def test_tasks(idp_command: Run) -> None:
     rows = listed(idp_command, "tasks")
     assert {"atlas", "paper", "atlas_easy", "atlas_control"} <= names(rows)
@@ -68,7 +75,7 @@ def test_prompts_of_a_yaml_file(idp_command: Run, tmp_path: Path) -> None:
     assert names(listed(idp_command, "prompts", "--bank", file)) == {"brief"}
 
 
-@pytest.mark.parametrize("kind", ["models", "selectors", "tasks", "arms", "prompts"])
+@pytest.mark.parametrize("kind", ["models", "selectors", "suites", "tasks", "arms", "prompts"])
 def test_tables_name_everything_that_json_does(idp_command: Run, kind: str) -> None:
     result = idp_command("list", kind)
     assert result.exit_code == 0

@@ -31,9 +31,11 @@ def test_help_of_a_command_explains_every_option(idp_command: Callable[..., Any]
 
 def test_eval_has_the_documented_options(idp_command: Callable[..., Any]) -> None:
     text = idp_command("eval", "--help", columns=200).stdout
-    for option in "model dense bank tasks arms limit batch-size device dtype seed output-dir no-fit fit-items".split():
+    for (
+        option
+    ) in "model dense bank suite tasks arms limit batch-size device dtype seed output-dir no-fit fit-items".split():
         assert f"--{option}" in text
-    assert all(f"--{option}" in text for option in ("allow-mismatch", "fresh", "json", "debug"))
+    assert all(f"--{option}" in text for option in ("data-dir", "allow-mismatch", "fresh", "json", "debug"))
 
 
 def test_version(idp_command: Callable[..., Any]) -> None:

@@ -118,7 +118,7 @@ def test_a_missing_package_is_found_before_the_data_of_tasks_is_loaded(settings,
         json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}})
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
-    monkeypatch.setattr(bench_module, "load_tasks", lambda names: pytest.fail("loaded the data of tasks"))
+    monkeypatch.setattr(bench_module, "load_tasks", lambda *asked: pytest.fail("loaded the data of tasks"))
     with pytest.raises(MissingExtraError, match=r"pip install 'idp\[bnb\]'"):
         Bench(settings(model=str(tmp_path)), Silent())
 

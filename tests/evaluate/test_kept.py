@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -65,8 +66,9 @@ def test_a_second_evaluation_of_a_folder_is_refused(settings):
         evaluate(asked)
 
 
-def test_settings_are_found_again(settings):
-    asked = settings(arms=ARMS, tasks=TASKS, fresh=True, seed=3)
+@pytest.mark.parametrize("data_dir", [None, Path("data") / "tasks"])
+def test_settings_are_found_again(settings, data_dir):
+    asked = settings(arms=ARMS, tasks=TASKS, fresh=True, seed=3, data_dir=data_dir)
     asked.write()
     again = Settings.begun(asked.output_dir)
     assert again == replace(asked, fresh=False, resume=True)

@@ -96,8 +96,8 @@ def test_the_key_idp_holds_what_was_agreed(whole, results):
     assert set(own) <= {
         *("model", "bank", "seed", "arms", "gap", "gap_recovered", "paired"),
         # what else is needed to repeat and to read it
-        *("schema", "version", "settings", "metrics", "in_mean", "controls", "chance", "items", "main_arm"),
-        *("detectable_difference", "notes", "failed", "environment"),
+        *("schema", "version", "settings", "metrics", "filters", "in_mean", "controls", "chance", "groups", "items"),
+        *("main_arm", "detectable_difference", "notes", "failed", "environment"),
     }
     assert set(own["arms"]) == set(own["gap_recovered"]) == set(ARMS)
     for name, arm in own["arms"].items():
@@ -165,7 +165,7 @@ def test_the_results_hold_every_setting_but_where_they_lie(results, tiny, compre
 
 
 def test_the_results_name_their_samples(whole, results):
-    named = [file for arm in results["idp"]["arms"].values() for file in arm["samples"]]
+    named = [file for arm in results["idp"]["arms"].values() for file in arm["samples"].values()]
     assert sorted(named) == sorted(path.name for path in whole[1]["samples"].glob("samples_*"))
 
 

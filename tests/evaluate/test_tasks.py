@@ -4,7 +4,7 @@ import pytest
 from lm_eval import utils
 
 from idp.errors import TaskError
-from idp.evaluate.tasks import _judged, expand, load_tasks, suites, templates_compiled_once
+from idp.evaluate.tasks import _judged, columns, expand, load_tasks, suite_tasks, suites, templates_compiled_once
 
 
 def test_suites_are_replaced_by_their_tasks_in_order_and_once():
@@ -16,6 +16,23 @@ def test_suites_are_replaced_by_their_tasks_in_order_and_once():
         "piqa",
     ]
     assert expand([]) == []
+
+
+def test_suites_by_name_are_their_tasks_once():
+    known = suites()["suites"]
+    assert suite_tasks(["wide", "paper", "wide"]) == [*known["wide"]["tasks"], *known["paper"]["tasks"]]
+    assert suite_tasks([]) == []
+
+
+@pytest.mark.parametrize("name, meant", [("papper", "paper"), ("wid", "wide"), ("atlas_easy", "atlas")])
+def test_an_unknown_suite_is_refused_and_its_near_misses_are_named(name, meant):
+    with pytest.raises(TaskError, match=rf"unknown suite '{name}'\. Did you mean '{meant}'.*Known: atlas, paper, wide"):
+        suite_tasks(["paper", name])
+
+
+def test_tasks_without_groups_are_columns_of_their_own():
+    entries = load_tasks(["atlas"])
+    assert columns(entries) == entries
 
 
 def test_tasks_come_in_the_order_in_which_they_were_named():
@@ -60,11 +77,9 @@ def test_each_task_is_judged_by_its_metric_and_counts_as_it_should():
     }
 
 
-@pytest.mark.parametrize("change", [{"multiple_input": 1}, {"higher_is_better": lambda: {"acc_mutual_info": True}}])
-def test_options_with_contexts_of_their_own_are_refused(tasks, change):
+def test_options_asked_for_without_their_context_are_refused(tasks):
     task = tasks("easy")[0].task
-    for name, value in change.items():
-        setattr(task, name, value)
+    task.higher_is_better = lambda: {"acc_mutual_info": True}
     with pytest.raises(TaskError, match="'mine' is not supported"):
         _judged("mine", task)
 

@@ -19,7 +19,7 @@ def test_items_are_read_as_they_were_judged(run):
     assert (last.right, last.given) == ("east", "north")
     assert last.question == "Question 39 of easy: where is the harbour?\nAnswer:" and last.id == "easy-39"
     [text] = found.items["router"]["text"]
-    assert (text.value, text.prompt, text.question, text.given) == (9.0, "one", "It was a long way.", "")
+    assert (text.value, text.prompt, text.question, text.given) == (-9.0, "one", "It was a long way.", "")
     assert found.values("dense")["hard"].tolist() == [1.0] * 30 + [0.0] * 10
 
 
@@ -73,3 +73,30 @@ def test_a_file_of_another_form_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises((TaskError, OutputError), match="results.json"):
         read_run(tmp_path)
+
+
+def test_a_group_is_read_as_one_task_by_one_filter(run):
+    folder = run()
+    results = json.loads((folder / "results.json").read_text())
+    idp = results["idp"]
+    idp["groups"], idp["metrics"], idp["filters"] = {"both": ["easy", "hard"]}, {"both": "acc"}, {"both": "strict"}
+    idp["in_mean"] = ["both"]
+    (folder / "results.json").write_text(json.dumps(results))
+    for file in folder.glob("samples_*"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        strict = [{**row, "filter": "strict"} for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *strict]))
+    found = read_run(folder)
+    assert found.tasks == ("both",) and found.count("both") == 80 and found.higher_is_better("both")
+    assert found.values("compressed")["both"].sum() == 30 and len(found.values("compressed")["both"]) == 80
+    (folder / "samples_hard_dense.jsonl").unlink()
+    assert read_run(folder).without_items == ["both"]
+
+
+def test_items_of_a_correlation_are_right_where_both_labels_agree(run):
+    folder = run()
+    row = {**choice_row("easy", 0, True, None), "acc": [1, 0]}
+    (folder / "samples_easy_router.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps({**row, "acc": [1, 1]}) + "\n"
+    )
+    assert [item.value for item in read_run(folder).items["router"]["easy"]] == [0.0, 1.0]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from lm_eval.api.metrics import mean
 
 from idp.evaluate.arms import ArmResult
 from idp.evaluate.evaluation import Evaluation
@@ -37,6 +38,7 @@ def choice_row(task: str, number: int, right: bool, prompt: str | None) -> dict[
         "doc_id": number,
         "doc_hash": f"{task}-{number}",
         "target": 2,
+        "filter": "none",
         "arguments": [[question, option] for option in OPTIONS],
         "filtered_resps": [[0.0 if place == best else -3.0 - place, False] for place in range(3)],
         "acc": float(right),
@@ -51,6 +53,7 @@ def text_row(task: str, number: int, loss: float, prompt: str | None) -> dict[st
         "doc_id": number,
         "doc_hash": f"{task}-{number}",
         "target": "It was a long way.",
+        "filter": "none",
         "arguments": [["It was a long way."]],
         "filtered_resps": [-loss],
         "word_perplexity": [-loss, 5],
@@ -105,7 +108,8 @@ def made_run(
 
 
 def _task(name: str, metric: str, higher: bool) -> EvalTask:
-    return EvalTask(name, SimpleNamespace(OUTPUT_TYPE="generate_until"), metric, higher, control=False)
+    task = SimpleNamespace(OUTPUT_TYPE="generate_until", aggregation=lambda: {metric: mean})
+    return EvalTask(name, task, metric, higher, control=False)
 
 
 def _arm(name: str, given: Mapping[str, Sequence[int]], text: bool, prompts: Sequence[str] | None) -> ArmResult:
