@@ -159,7 +159,8 @@ def _evaluate(
         from idp.evaluate.tasks import suite_tasks
 
         if resume:
-            return evaluate(Settings.begun(output_dir), observer)
+            allowed = {name: options[name] for name in ("allow_pickle", "trust_remote_code")}
+            return evaluate(Settings.begun(output_dir, **allowed), observer)
         named = (*suite_tasks(suites), *tasks)
         return evaluate(Settings(tasks=named, arms=arms or ARMS, output_dir=output_dir, **options), observer)
 

@@ -31,7 +31,7 @@ def report_command(
 
     from idp.report.write import write_report
 
-    folder = output or (runs[0] if len(runs) == 1 else runs[0].parent)
+    folder = output or (runs[0] if len(set(runs)) == 1 else runs[0].parent)
     report = write_report(runs, folder)
     page, text = folder / "report.html", folder / "report.md"
     if json:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,9 @@ class Bench:
         lm = self.dense if name == "dense" and self.dense is not None else self.lm
         settings = self.settings
         told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, self.bank_hash, settings.seed)
-        fitted = (settings.fit, settings.fit_items, settings.limit, settings.data_dir, self.item_hashes)
+        judged = {entry.name: (entry.metric, entry.filter, entry.task.dump_config()) for entry in self.tasks}
+        asked = (version("lm_eval"), json.dumps(judged, sort_keys=True, default=str), self.item_hashes)
+        fitted = (settings.fit, settings.fit_items, settings.limit, settings.data_dir, asked)
         return hashlib.sha256(repr((told, fitted)).encode()).hexdigest()
 
     @cached_property

@@ -47,8 +47,9 @@ class Evaluation:
     @property
     def main_arm(self) -> ArmResult:
         """The arm whose lm-eval results stand at the top level of the results file."""
-        methods = [arm for name, arm in self.arms.items() if name != BOUND] or list(self.arms.values())
-        return next((self.arms[name] for name in DEFAULT_ARMS if name in self.arms), methods[-1])
+        repairs = [name for name in self.arms if name not in ("dense", "compressed", "random", BOUND)]
+        wished = (*DEFAULT_ARMS, *reversed([name for name in repairs if name != "static"]), "static", "compressed")
+        return next((self.arms[name] for name in wished if name in self.arms), next(reversed(self.arms.values())))
 
     @cached_property
     def gaps(self) -> dict[str, Interval]:

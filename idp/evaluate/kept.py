@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ __all__ = ["RunFolder", "TaskResult", "samples_file"]
 
 _LOCK = ".lock"
 _ARMS = "arms"
+_REPORTS = ("results.json", "report.md", "report.html")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,20 @@ class RunFolder:
             yield
         finally:
             lock.release()  # the file stays: who deletes it may delete somebody else's
+
+    def begin(self, *, anew: bool) -> None:
+        """Take away the reports of a run before, which what comes now would not fit; `anew`, its results as well.
+
+        Raises:
+            OutputError: something cannot be deleted.
+        """
+        try:
+            for name in _REPORTS:
+                (self.path / name).unlink(missing_ok=True)
+            if anew and (self.path / _ARMS).exists():
+                shutil.rmtree(self.path / _ARMS)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path}: {error.strerror}. Choose another --output-dir.") from error
 
     def get(self, arm: str, task: str, key: str) -> TaskResult | None:
         """What an arm made of a task under the same circumstances; None where that is not known, or damaged."""

@@ -38,6 +38,7 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
     failed: dict[str, Exception] = {}
     with bench.held() as folder, templates_compiled_once():
         if bench.team.is_first:
+            folder.begin(anew=not settings.resume)
             settings.write()
         for name in bench.arms:
             try:
@@ -49,6 +50,8 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
                     raise
                 failed[name] = error
                 bench.note(f"arm {name!r} failed: {brief(error)}")
+            finally:
+                bench.release(name)
     if not results:
         raise next(iter(failed.values()))
     reasons = {name: brief(error) for name, error in failed.items()}
@@ -78,7 +81,6 @@ def _run(bench: Bench, name: str, folder: RunFolder) -> ArmResult:
             if bench.team.is_first:
                 folder.put(name, found[entry.name], key)
         del lm
-    bench.release(name)
     return arm_result(name, bench.tasks, [found[entry.name] for entry in bench.tasks])
 
 

@@ -11,6 +11,7 @@ from idp.evaluate.arms import ARMS
 from idp.files import atomic_write_text, json_text
 
 _FILE = "settings.json"
+_NOT_KEPT = ("output_dir", "fresh", "resume", "allow_pickle", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,17 @@ class Settings:
             OutputError: the file cannot be written.
         """
         data_dir = None if self.data_dir is None else str(self.data_dir)
-        known = {**asdict(self), "data_dir": data_dir, "output_dir": None, "fresh": False, "resume": False}
+        known = {**asdict(self), "data_dir": data_dir, **dict.fromkeys(_NOT_KEPT, None)}
         atomic_write_text(self.output_dir / _FILE, json_text(known))
 
     @classmethod
-    def begun(cls, folder: Path) -> Settings:
+    def begun(cls, folder: Path, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> Settings:
         """The settings of the run that was begun in a folder, to go on with it.
+
+        Args:
+            folder: the folder, which may be somebody else's: what models may do is not taken from it.
+            allow_pickle: whether models that are kept as a pickle may be read.
+            trust_remote_code: whether code that comes with a model may be run.
 
         Raises:
             OutputError: none was, or its settings cannot be read.
@@ -80,7 +86,8 @@ class Settings:
             known = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
             paths = {"data_dir": Path(known["data_dir"])} if known.get("data_dir") else {}
-            return cls(**{**known, **lists, **paths, "output_dir": folder, "resume": True})
+            given = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code, "fresh": False}
+            return cls(**{**known, **lists, **paths, **given, "output_dir": folder, "resume": True})
         except FileNotFoundError as error:
             raise OutputError(f"there is no run in {folder} to go on with: leave --resume out.") from error
         except (OSError, ValueError, TypeError, AttributeError) as error:

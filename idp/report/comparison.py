@@ -13,6 +13,7 @@ from idp.stats.seeds import AcrossSeeds, across_seeds
 __all__ = ["SeedRow", "check_same_items", "labels", "over_seeds"]
 
 _BASES = ("compressed", "static")
+_MAY_DIFFER = ("seed", "fresh", "resume", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,23 @@ def over_seeds(runs: Sequence[Run]) -> list[SeedRow]:
     """
     if len(runs) < 2 or len({_subject(run) for run in runs}) > 1 or len({run.idp["seed"] for run in runs}) < len(runs):
         return []
+    if not all(_is_complete(run) for run in runs):
+        return []
     common = [arm for arm in runs[0].arms if all(arm in run.arms for run in runs)]
     pairs = [(a, b) for b in _BASES if b in common for a in common if a not in (b, "compressed")]
     return [SeedRow(a, b, across_seeds([_difference(run, a, b) for run in runs])) for a, b in pairs]
 
 
+def _is_complete(run: Run) -> bool:
+    """Whether there is a mean, and items of all its tasks are known, two or more."""
+    known = not set(run.in_mean) & set(run.without_items)
+    return bool(run.in_mean) and known and all(run.count(task) > 1 for task in run.in_mean)
+
+
 def _subject(run: Run) -> str:
-    model, bank = run.idp["model"], run.idp["bank"]
-    return repr((model["fingerprint"], bank["digest"]))
+    """All that a run depends on but its seed."""
+    settings = {name: value for name, value in run.idp["settings"].items() if name not in _MAY_DIFFER}
+    return repr((run.idp["version"], run.idp["model"], run.idp["bank"]["digest"], sorted(settings.items())))
 
 
 def _difference(run: Run, a: str, b: str) -> Items:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from idp.files import public_name
 from idp.report.comparison import check_same_items, labels
 from idp.report.items import Fate, fates
 from idp.report.notes import notes
@@ -92,6 +94,10 @@ def _headline(label: str, run: Run) -> str:
     if main is None or arms[main]["mean"] is None:
         return f"{label}: no task with an accuracy was evaluated."
     mean = f"{percent(arms[main]['mean'])} %"
+    if main in ("dense", "compressed"):
+        gap = run.idp["gap"]
+        cost = "" if gap is None else f"; compression cost {_points_of(gap)} points"
+        return f"{label}: the {main} model has a mean accuracy of {mean}{cost}. No prompts were evaluated."
     if "compressed" not in arms:
         return f"{label}: {main} has a mean accuracy of {mean}."
     before = (
@@ -102,7 +108,7 @@ def _headline(label: str, run: Run) -> str:
     gap = run.idp["gap_recovered"].get(main) or {"value": None}
     whole = f"{before}, the dense one {percent(arms['dense']['mean'])} %"
     if gap["value"] is None:
-        return f"{whole}. What compression cost cannot be told from nought, so no share of it is stated."
+        return f"{whole}. That compression cost anything cannot be told, so no share of it is stated."
     return f"{whole}: {interval(Interval(gap['value'], *gap['ci95']))} of what compression cost is given back."
 
 
@@ -112,7 +118,7 @@ def _compared(run: Run) -> dict[str, str]:
     gap = run.idp["gap"]
     return {
         "Compressed model": f"{model['source']} ({model['compression'] or 'compression not stated'}), {model['dtype']}",
-        "Dense model": "none" if "dense" not in run.arms else str(settings["dense"] or "the alias's own"),
+        "Dense model": "none" if "dense" not in run.arms else public_name(settings["dense"] or "the alias's own"),
         "Bank": f"{bank['name']}: {len(bank['prompts'])} prompts{_lengths(bank['tokens'])}",
         "Tasks": f"{len(counts)}, {sum(counts):,} items; {len(run.in_mean)} of them make the mean",
         "Cost of compression": "not known" if gap is None else f"{_points_of(gap)} points",
@@ -134,17 +140,15 @@ def _points_of(gap: Mapping[str, Any]) -> str:
 def _command(run: Run) -> str:
     """The command that repeats a run."""
     settings = run.idp["settings"]
-    parts = ["idp eval", f"--model {settings['model']}"]
+    parts = ["idp", "eval", "--model", public_name(settings["model"])]
     for name in ("dense", "bank", "limit", "batch_size", "data_dir"):
         if settings[name] is not None:
-            parts.append(f"--{name.replace('_', '-')} {settings[name]}")
-    parts += [f"--tasks {','.join(settings['tasks'])}", f"--arms {','.join(settings['arms'])}"]
-    parts += [
-        f"--seed {settings['seed']}",
-        f"--fit-items {settings['fit_items']}",
-        f"--dtype {run.idp['model']['dtype']}",
-    ]
-    return " ".join([*parts, *([] if settings["fit"] else ["--no-fit"])])
+            parts += [f"--{name.replace('_', '-')}", public_name(str(settings[name]))]
+    parts += ["--tasks", ",".join(settings["tasks"]), "--arms", ",".join(settings["arms"])]
+    parts += ["--seed", str(settings["seed"]), "--fit-items", str(settings["fit_items"])]
+    parts += ["--dtype", run.idp["model"]["dtype"], *([] if settings["fit"] else ["--no-fit"])]
+    allowed = [name for name in ("allow_mismatch", "allow_pickle", "trust_remote_code") if settings[name]]
+    return shlex.join([*parts, *[f"--{name.replace('_', '-')}" for name in allowed]])
 
 
 def _chosen(run: Run) -> dict[str, str]:

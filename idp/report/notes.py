@@ -24,10 +24,11 @@ def notes(run: Run) -> list[str]:
             f"This many items detect a difference of {100 * idp['detectable_difference']:.1f} points between two arms "
             "like routers and static (5 % level, 80 % power)."
         )
-    if idp["gap"] is not None and (gap := Interval(idp["gap"]["value"], *idp["gap"]["ci95"])).touches_zero:
-        lines.append(
-            f"Compression cost {points(gap)} points: the interval touches nought, so no share of it can be stated."
-        )
+    if idp["gap"] is not None and not (gap := Interval(idp["gap"]["value"], *idp["gap"]["ci95"])).low > 0:
+        why = "the interval touches nought" if gap.touches_zero else "it helped"
+        lines.append(f"Compression cost {points(gap)} points: {why}, so no share of it can be stated.")
+    elif idp["gap"] is None:
+        lines.append("Without a dense and a compressed arm no share of what compression cost can be stated.")
     return lines + list(idp["notes"])  # arms that failed are among them
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -168,16 +169,20 @@ def _check(file: Path, results: Any) -> None:
 
 
 def _item(row: Mapping[str, Any], metric: str, higher: bool) -> Item:
-    arguments = row["arguments"]
-    right, given = _answers(row, [each[1] for each in arguments if len(each) > 1 and isinstance(each[1], str)])
-    return Item(
-        id=row["doc_hash"],
-        value=_value(row[metric], higher),
-        prompt=row["idp_prompt"],
-        question=str(arguments[0][0]),
-        right=right,
-        given=given,
-    )
+    question, options = _asked([[*each] for each in row["arguments"]])
+    right, given = _answers(row, options, by_length=metric == "acc_norm")
+    return Item(row["doc_hash"], _value(row[metric], higher), row["idp_prompt"], question, right, given)
+
+
+def _asked(arguments: Sequence[Sequence[Any]]) -> tuple[str, list[str]]:
+    """The question of an item and its options; where these fill a blank, the blank is shown and what is put there."""
+    contexts = [str(each[0]) for each in arguments]
+    options = [each[1] for each in arguments if len(each) > 1 and isinstance(each[1], str)]
+    if len(set(contexts)) == 1 or len(set(options)) > 1:
+        return contexts[0], options
+    alike = "".join(letters[0] for letters in takewhile(lambda each: len(set(each)) == 1, zip(*contexts, strict=False)))
+    start = alike.rfind(" ") + 1  # of the word that differs
+    return f"{alike[:start]}_{options[0]}", [context[start:] for context in contexts]
 
 
 def _value(stored: Any, higher: bool) -> float:
@@ -188,11 +193,12 @@ def _value(stored: Any, higher: bool) -> float:
     return float(stored) if higher else -float(stored)
 
 
-def _answers(row: Mapping[str, Any], options: Sequence[str]) -> tuple[str, str]:
+def _answers(row: Mapping[str, Any], options: Sequence[str], by_length: bool) -> tuple[str, str]:
     """The right answer of an item, and the one that was given."""
     said, target = row["filtered_resps"], row["target"]
     if len(options) < 2:  # free text, or one continuation that was scored
         return str(target).strip(), said[0].strip() if isinstance(said[0], str) else ""
-    given = options[int(np.argmax([float(each[0]) for each in said]))]
+    lengths = [len(option.removeprefix(" ")) if by_length else 1 for option in options]
+    given = options[int(np.argmax([float(each[0]) / length for each, length in zip(said, lengths, strict=True)]))]
     right = options[target] if isinstance(target, int) and 0 <= target < len(options) else str(target)
     return right.strip(), given.strip()

@@ -64,16 +64,16 @@ def _mean(arm: Mapping[str, Any]) -> str:
 
 def pairs_table(run: Run) -> Table:
     """Every pair of arms."""
-    headers = ["arm", "minus", "points [95 %]", "p", "gained : lost", "McNemar", "Holm"]
+    headers = ["arm", "minus", "points [95 %]", "p", "p (Holm)", "gained : lost", "McNemar"]
     rows = [
         [
             pair["a"],
             pair["b"],
             points(_interval({"value": pair["difference"], "ci95": pair["ci95"]})),
             p_text(pair["p"]),
+            p_text(pair["holm"]),
             "-" if pair["gained"] is None else f"{pair['gained']} : {pair['lost']}",
             p_text(pair["mcnemar"]),
-            p_text(pair["holm"]),
         ]
         for pair in run.idp["paired"]
     ]

@@ -27,7 +27,7 @@ class Paired:
         gained: items that `a` has right and `b` wrong; None unless every item is right or wrong.
         lost: items that `b` has right and `a` wrong.
         mcnemar: two-sided p of McNemar's exact test over all items; None unless every item is right or wrong.
-        holm: `mcnemar`, else `p`, corrected for all the pairs that it was tested with (Holm); None for a pair alone.
+        holm: `p` corrected for all the pairs that it was tested with (Holm); None for a pair alone.
     """
 
     a: str
@@ -68,7 +68,7 @@ def compare_all(
         A row a pair, in the order given.
     """
     found = [compare(a, b, arms, boot, seed) for a, b in pairs]
-    corrected = holm([each.p if each.mcnemar is None else each.mcnemar for each in found])
+    corrected = holm([each.p for each in found])
     return [replace(each, holm=p) for each, p in zip(found, corrected, strict=True)]
 
 

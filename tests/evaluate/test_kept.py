@@ -116,6 +116,43 @@ def test_a_run_is_gone_on_with_where_it_was_interrupted(stopped):
         assert ours[key] == theirs[key]
 
 
+def test_what_was_reported_before_goes_when_a_run_begins(settings, monkeypatch):
+    asked = settings(arms=("compressed",), tasks=("atlas_easy",))
+    files = write_report(evaluate(asked))
+
+    def interrupt(lm, entry, limit):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run_task", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(replace(asked, seed=5))
+    assert not files["results"].exists() and not files["report"].exists()
+    assert not (asked.output_dir / "arms").exists()
+
+
+def test_what_models_may_do_is_not_taken_from_a_folder(settings):
+    asked = settings(allow_pickle=True, trust_remote_code=True)
+    asked.write()
+    assert "true" not in (asked.output_dir / "settings.json").read_text().replace('"fit": true', "")
+    begun = Settings.begun(asked.output_dir)
+    assert not begun.allow_pickle and not begun.trust_remote_code
+    assert Settings.begun(asked.output_dir, trust_remote_code=True).trust_remote_code
+
+
+def test_results_judged_in_another_way_are_not_gone_on_with(stopped, monkeypatch):
+    import idp.evaluate.bench as bench_module
+
+    asked, done = stopped
+    load = bench_module.load_tasks
+
+    def judged(*names):
+        return [replace(each, metric="acc_norm") if each.name == "atlas_easy" else each for each in load(*names)]
+
+    monkeypatch.setattr(bench_module, "load_tasks", judged)
+    evaluate(Settings.begun(asked.output_dir))
+    assert len(done) == 6
+
+
 def test_results_of_other_settings_are_not_gone_on_with(stopped):
     asked, done = stopped
     evaluate(replace(asked, seed=1, resume=True))

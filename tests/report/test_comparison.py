@@ -59,3 +59,8 @@ def test_other_runs_are_not_put_together(runs, second):
 
 def test_a_single_run_has_no_seeds_to_compare(runs):
     assert over_seeds(runs({})) == []
+
+
+def test_runs_without_a_mean_or_with_single_items_have_no_table_of_seeds(runs, right):
+    single = {arm: {task: values[:1] for task, values in tasks.items()} for arm, tasks in right.items()}
+    assert over_seeds(runs({"arms": single}, {"arms": single, "seed": 1})) == []

@@ -33,7 +33,7 @@ def test_the_headline_without_a_dense_model(run, right):
 def test_a_loss_that_may_be_none_is_told_of(run, right):
     arms = {**right, "compressed": right["dense"]}
     report = report_of([read_run(run(arms=arms))])
-    assert "cannot be told from nought" in report.headline[0]
+    assert "That compression cost anything cannot be told" in report.headline[0]
     assert any("the interval touches nought, so no share of it can be stated" in note for note in report.notes)
     assert [row[2] for row in report.arms.rows] == ["-"] * 4
 
@@ -82,3 +82,15 @@ def test_markdown_holds_all_tables(run):
 def test_a_bar_in_a_cell_does_not_end_it(run):
     report = report_of([changed(run(), lambda idp: idp.update(failed={"a|b": "c"}))])
     assert "| a\\|b | failed: c |" in to_markdown(report)
+
+
+def test_without_any_prompts_the_headline_says_what_compression_cost(run, right):
+    report = report_of([read_run(run(arms={name: right[name] for name in ("dense", "compressed")}))])
+    assert report.headline[0].startswith(
+        "tiny: the compressed model has a mean accuracy of 37.5 %; compression cost +50.00 ["
+    )
+
+
+def test_a_command_is_quoted(run):
+    [command] = report_of([changed(run(), lambda idp: idp["settings"].update(data_dir="my data; rm x"))]).repeat
+    assert "--data-dir 'my data; rm x'" in command

@@ -100,3 +100,35 @@ def test_items_of_a_correlation_are_right_where_both_labels_agree(run):
         json.dumps(row) + "\n" + json.dumps({**row, "acc": [1, 1]}) + "\n"
     )
     assert [item.value for item in read_run(folder).items["router"]["easy"]] == [0.0, 1.0]
+
+
+def asked(run, rows):
+    """Items as they are read of some samples."""
+    folder = run()
+    (folder / "samples_easy_router.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_run(folder).items["router"]["easy"]
+
+
+def test_options_that_fill_a_blank_are_told_apart(run):
+    contexts = ["The cup did not fit the box because the cup", "The cup did not fit the box because the box"]
+    row = {
+        **choice_row("easy", 0, False, None),
+        "arguments": [[each, " was too big."] for each in contexts],
+        "target": 0,
+    }
+    [item] = asked(run, [{**row, "filtered_resps": [[-3.0, False], [-1.0, False]]}])
+    assert item.question == "The cup did not fit the box because the _ was too big."
+    assert (item.right, item.given) == ("cup", "box")
+
+
+def test_the_answer_given_is_the_one_that_was_judged(run):
+    """By length, a long option may win that is less likely as a whole."""
+    row = {**choice_row("easy", 0, True, None), "arguments": [["Where?", " a"], ["Where?", " far away from here"]]}
+    row |= {"filtered_resps": [[-2.0, False], [-6.0, False]], "target": 1, "acc_norm": 1.0}
+    folder = run()
+    results = json.loads((folder / "results.json").read_text())
+    results["idp"]["metrics"]["easy"] = "acc_norm"
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "samples_easy_router.jsonl").write_text(json.dumps(row) + "\n")
+    [item] = read_run(folder).items["router"]["easy"]
+    assert (item.right, item.given, item.value) == ("far away from here", "far away from here", 1.0)

@@ -5,7 +5,7 @@ import torch
 
 from idp.errors import MissingExtraError, ModelError
 from idp.model.load import load
-from idp.rivals.lora import repaired, require_repairable
+from idp.rivals.lora import _padded, repaired, require_repairable
 from idp.tune.examples import Example
 from idp.tune.plan import Plan
 
@@ -45,3 +45,10 @@ def test_without_peft_the_pip_line_is_told(lm, without):
     without("peft")
     with pytest.raises(MissingExtraError, match=r"idp\[peft\]"):
         repaired(lm, EXAMPLES, 2, Plan(1, 1e-2))
+
+
+def test_only_answers_are_labelled():
+    ids, mask, labels = _padded([Example((1, 5), ((6,), (7, 8)), 1, "a"), Example((1,), ((9,),), 0, "b")], 0)
+    assert ids.tolist() == [[1, 5, 7, 8], [1, 9, 0, 0]]
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert labels.tolist() == [[-100, -100, 7, 8], [-100, 9, -100, -100]]

@@ -65,7 +65,7 @@ def counted(values: Mapping[Fact, float], parts: int) -> list[tuple[str, Sequenc
     order = sorted(values, key=lambda fact: values[fact])
     edges = [len(order) * part // parts for part in range(parts + 1)]
     found = [order[first:last] for first, last in pairwise(edges) if last > first]
-    return [(f"told {values[part[0]]:.0f}-{values[part[-1]]:.0f} times", part) for part in found]
+    return [(f"told about {values[part[0]]:.0f}-{values[part[-1]]:.0f} times", part) for part in found]
 
 
 def _stages(epochs: int) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ from idp.observer import Observer, Silent
 from idp.reference.world import SHARES, build_world
 from idp.rivals.lora import repaired, require_repairable
 from idp.run.score import score
+from idp.select.registry import get_selector
 from idp.stats.resampling import Array
 from idp.tune.atlas import atlas_data
 from idp.tune.plan import Plan
@@ -81,6 +82,8 @@ def probe(
     if not knows_world(compressed.tokenizer):
         raise TaskError("facts are known of the reference world alone, which only the reference models have learned.")
     told = observer or Silent()
+    for arm in arms:
+        get_selector(SELECTOR_OF.get(arm, arm))  # what is unknown is told before anything is asked
     world = build_world(0)
     asked = ask_facts(compressed, world, per_split, seed)
     plain = {"dense": (dense, "none"), "compressed": (compressed, "none")}
@@ -147,6 +150,9 @@ def _with_lora(
         return {}
     tuning = [example for example in atlas_data(lm, 4000, seed).tuning if not example.is_text]
     mended = repaired(lm, tuning, 8, Plan(steps, 3e-3, seed=seed), observer)
+    notes.append(
+        f"{LORA} is merged into the weights: zeros of a pruned model are filled, and it is as large as the dense one."
+    )
     observer.stage(LORA, len(asked))
     prompted = prepare(mended, None, "none")
     return {LORA: _right(prompted, asked, [-1] * len(asked), observer)}

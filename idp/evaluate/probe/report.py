@@ -24,9 +24,11 @@ def headline(found: Probed) -> list[str]:
 
 
 def _verdict(regain: Regain) -> str:
+    if not regain.lost["evaluation"]:
+        return f"{regain.arm}: compression lost none of the evaluation questions."
     evaluation, unseen = (interval(regain.shares[split]) for split in ("evaluation", "unseen"))
     told = f"{regain.arm} has right again {evaluation} of the evaluation questions that compression lost"
-    if "-" in (evaluation, unseen):
+    if not regain.lost["unseen"]:
         return f"{told}; there are too few questions to tell that from luck."
     luck = f"{unseen} of those about facts never seen (p {p_text(regain.p)})"
     more = regain.shares["evaluation"].value > regain.shares["unseen"].value

@@ -48,5 +48,5 @@ def test_parts_are_of_one_size_and_in_order(world):
     values = {fact: float(place) for place, fact in enumerate(world.seen[:10])}
     parts = counted(values, 3)
     assert [len(facts) for _, facts in parts] == [3, 3, 4]
-    assert [name for name, _ in parts] == ["told 0-2 times", "told 3-5 times", "told 6-9 times"]
+    assert [name for name, _ in parts] == ["told about 0-2 times", "told about 3-5 times", "told about 6-9 times"]
     assert counted({}, 4) == []
