@@ -56,6 +56,8 @@ class Evaluation:
         """Gap recovered by every arm, with its paired interval; empty without a dense and a compressed arm."""
         if self.gap is None:
             return {}
+        if self.gap.high < 0:  # compression helped: nothing was lost that could be given back
+            return dict.fromkeys(self._items, Interval(float("nan"), float("nan"), float("nan")))
         return {name: gap_recovered(name, self._means, self._boot) for name in self._items}
 
     @cached_property

@@ -17,7 +17,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 def interval(gap: Interval | None) -> str:
     """A share with its interval, such as ``54 % [41, 66]``."""
     if gap is None or not math.isfinite(gap.value):
-        return "-"
+        return "no dense" if gap is None else "-"
     value, low, high = (_number(100 * each, ".0f") for each in (gap.value, gap.low, gap.high))
     return f"{value} % [{low}, {high}]"
 

@@ -27,10 +27,9 @@ def gap_recovered(arm: str, means: Mapping[str, float], boot: Mapping[str, Array
         boot: their resampled means (`bootstrap_means`), `(R,)` each.
 
     Returns:
-        The share; NaN where the gap's interval does not lie above nought: then it may as well be a share of nothing, or
-        compression helped.
+        The share; NaN where the interval of the gap touches nought, since it then may as well be a share of nothing.
     """
-    if not gap_size(means, boot).low > 0:
+    if gap_size(means, boot).touches_zero:
         return _UNDEFINED
     gaps = boot["dense"] - boot["compressed"]  # (R,)
     value = (means[arm] - means["compressed"]) / (means["dense"] - means["compressed"])

@@ -94,3 +94,9 @@ def test_without_any_prompts_the_headline_says_what_compression_cost(run, right)
 def test_a_command_is_quoted(run):
     [command] = report_of([changed(run(), lambda idp: idp["settings"].update(data_dir="my data; rm x"))]).repeat
     assert "--data-dir 'my data; rm x'" in command
+
+
+def test_where_compression_helped_nothing_is_given_back(run, right):
+    report = report_of([read_run(run(arms={**right, "dense": right["compressed"], "compressed": right["dense"]}))])
+    assert [row[2] for row in report.arms.rows] == ["-"] * 4
+    assert any("it helped, so no share of it can be stated" in note for note in report.notes)

@@ -49,6 +49,7 @@ def test_a_gap_that_may_be_none_has_no_share():
     assert np.isnan(gaps(dense, compressed, np.ones(200))["router"].value)
 
 
-def test_where_compression_helped_nothing_can_be_given_back():
+def test_a_gap_the_other_way_round_has_shares_too():
+    """As of losses, which a repair makes smaller."""
     dense, compressed = np.repeat([1.0, 0.0], [100, 100]), np.repeat([1.0, 0.0], [150, 50])
-    assert np.isnan(gaps(dense, compressed, np.repeat([1.0, 0.0], [125, 75]))["router"].value)
+    assert gaps(dense, compressed, np.repeat([1.0, 0.0], [125, 75]))["router"].value == pytest.approx(0.5)
