@@ -196,7 +196,7 @@ def finite(value: Any) -> Any:
         {'a': [1.0, None]}
     """
     if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {str(key): finite(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

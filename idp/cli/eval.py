@@ -36,8 +36,13 @@ if TYPE_CHECKING:
     from idp.evaluate.evaluation import Evaluation
 
 
+_WITH_RESUME = ("model", "output_dir", "allow_pickle", "trust_remote_code", "resume", "json", "debug")
+"""What may stand beside --resume: all else is as the run was begun."""
+
+
 @guarded(interrupted=RESUMABLE)
 def eval_command(
+    context: typer.Context,
     model: Model = "reference",
     dense: Annotated[
         str | None,
@@ -92,6 +97,8 @@ def eval_command(
     Several devices share the work under `accelerate launch -m idp eval ...`.
     """
     hush(debug)
+    if resume:
+        _refuse_others(context)
     from idp.model.aliases import resolve
 
     name = resolve(model).name  # first of all: it is quick, and a wrong name should not cost the wait for torch
@@ -122,6 +129,17 @@ def eval_command(
         (_print_json if json else _print_report)(evaluation)
     if evaluation.failed:  # what did not is told all the same
         raise typer.Exit(1)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Refuse options that a run which is gone on with could not take."""
+    for name in context.params:
+        given = context.get_parameter_source(name)
+        if name not in _WITH_RESUME and given is not None and given.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(
+                f"{option} cannot be changed: the run goes on as it was begun.", param_hint="--resume"
+            )
 
 
 def default_tasks(model: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def report_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Output folders of idp eval.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write to. Default: the run's; of several runs the one above."),
+        typer.Option("--output", "-o", help="Folder to write to. Default: the run's own; several runs need one."),
     ] = None,
     json: Json = False,
     debug: Debug = False,
@@ -31,7 +31,11 @@ def report_command(
 
     from idp.report.write import write_report
 
-    folder = output or (runs[0] if len(set(runs)) == 1 else runs[0].parent)
+    if output is None and len(set(runs)) > 1:
+        raise typer.BadParameter(
+            "several runs are reported into a folder of their own: name one.", param_hint="--output"
+        )
+    folder = output or runs[0]
     report = write_report(runs, folder)
     page, text = folder / "report.html", folder / "report.md"
     if json:

@@ -11,6 +11,7 @@ import torch
 from idp.evaluate.contexts import seen_contexts
 from idp.evaluate.lm import IdpLM, PairRequest
 from idp.evaluate.tasks import EvalTask
+from idp.report.run import judged
 from idp.run.score import Score
 from idp.select.base import Selection, Selector
 from idp.select.calibration import Calibration
@@ -61,15 +62,8 @@ def item_scores(lm: IdpLM, entry: EvalTask, limit: int | None) -> dict[int, floa
 
 
 def item_value(entry: EvalTask, metrics: Mapping[str, Any]) -> float:
-    """One item's judged metric as a number, larger is better.
-
-    Of a perplexity it is the log-likelihood; of a correlation, which needs all items, whether the item is right.
-    """
-    value = metrics[entry.metric]
-    if isinstance(value, tuple | list):
-        first, second = value
-        return float(first == second) if entry.higher_is_better else float(first)
-    return float(value) if entry.higher_is_better else -float(value)
+    """One item's judged metric as a number, larger is better (`idp.report.run.judged`)."""
+    return judged(metrics[entry.metric], entry.higher_is_better)
 
 
 def item_losses(lm: IdpLM, examples: Sequence[Example]) -> Array:

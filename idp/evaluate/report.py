@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import time
@@ -20,7 +19,7 @@ from idp.evaluate.arms import SELECTOR_OF, ArmResult, about, each_once
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.kept import samples_file
 from idp.evaluate.tasks import EvalTask, columns
-from idp.files import atomic_write_text
+from idp.files import atomic_write_text, finite
 from idp.report.content import report_of
 from idp.report.markdown import to_markdown
 from idp.report.notes import notes
@@ -61,7 +60,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     }
     output["date"] = time.time()
     output |= {f"{name}_version": version(name) for name in ("lm_eval", "transformers", "torch")}
-    return {**_finite(output), "idp": _finite(_idp(evaluation))}
+    return {**finite(output), "idp": finite(_idp(evaluation))}
 
 
 def _model_args(evaluation: Evaluation) -> dict[str, Any]:
@@ -155,15 +154,6 @@ def _chosen(arm: ArmResult) -> dict[str, int]:
             name = row["idp_prompt"] or "none"
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items()))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: what could not be computed is null."""
-    if isinstance(value, dict):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:

@@ -27,15 +27,17 @@ def to_markdown(report: Report) -> str:
 
 
 def _facts(title: str, facts: Mapping[str, Mapping[str, str]]) -> list[str]:
-    lines = [f"## {title}", ""]
-    for label, found in facts.items():
+    filled = {label: found for label, found in facts.items() if found}
+    lines = [f"## {title}", ""] if filled else []
+    for label, found in filled.items():
         lines += [*_label(label, facts), *[f"- {name}: {value}" for name, value in found.items()], ""]
     return lines
 
 
 def _by_run(title: str, tables: Mapping[str, Table]) -> list[str]:
-    lines = [f"## {title}", ""] if tables else []
-    for label, table in tables.items():
+    filled = {label: table for label, table in tables.items() if table.rows}
+    lines = [f"## {title}", ""] if filled else []
+    for label, table in filled.items():
         lines += [*_label(label, tables), *table_lines(table)]
     return lines
 

@@ -15,7 +15,7 @@ import numpy as np
 from idp.errors import OutputError, TaskError
 from idp.stats.resampling import Array
 
-__all__ = ["SCHEMA", "Item", "Run", "read_run"]
+__all__ = ["SCHEMA", "Item", "Run", "judged", "read_run"]
 
 SCHEMA = 2
 """Of `results.json`, under ``idp.schema``; files of the first one do not say it."""
@@ -171,7 +171,7 @@ def _check(file: Path, results: Any) -> None:
 def _item(row: Mapping[str, Any], metric: str, higher: bool) -> Item:
     question, options = _asked([[*each] for each in row["arguments"]])
     right, given = _answers(row, options, by_length=metric == "acc_norm")
-    return Item(row["doc_hash"], _value(row[metric], higher), row["idp_prompt"], question, right, given)
+    return Item(row["doc_hash"], judged(row[metric], higher), row["idp_prompt"], question, right, given)
 
 
 def _asked(arguments: Sequence[Sequence[Any]]) -> tuple[str, list[str]]:
@@ -185,9 +185,20 @@ def _asked(arguments: Sequence[Sequence[Any]]) -> tuple[str, list[str]]:
     return f"{alike[:start]}_{options[0]}", [context[start:] for context in contexts]
 
 
-def _value(stored: Any, higher: bool) -> float:
-    """An item's judged metric: of a perplexity its log-likelihood, of a correlation whether the answer is right."""
-    if isinstance(stored, list):
+def judged(stored: Any, higher: bool) -> float:
+    """An item's judged metric as a number, larger is better.
+
+    Of a perplexity it is the log-likelihood; of a correlation, which needs all items, whether the item is right.
+
+    Args:
+        stored: as it stands in a sample.
+        higher: whether more of the metric is better.
+
+    Example:
+        >>> judged(0.25, higher=False), judged([-12.5, 7], higher=False), judged([1, 0], higher=True)
+        (-0.25, -12.5, 0.0)
+    """
+    if isinstance(stored, tuple | list):
         first, second = stored
         return float(first == second) if higher else float(first)
     return float(stored) if higher else -float(stored)

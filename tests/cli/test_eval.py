@@ -223,6 +223,12 @@ def test_interrupted_run_goes_on(idp_command: Run, start_idp: Start, options: li
     assert {key: after[key] for key in kept} == kept  # answered from the file: their times are those of the first run
 
 
+def test_a_run_is_gone_on_with_as_it_was_begun(idp_command: Run, tmp_path: Path) -> None:
+    result = idp_command("eval", "--output-dir", tmp_path / "out", "--resume", "--limit", 3)
+    assert result.exit_code == 2
+    assert "--limit cannot be changed" in " ".join(result.stderr.split())
+
+
 def test_there_has_to_be_a_run_to_resume(idp_command: Run, tmp_path: Path) -> None:
     result = idp_command("eval", "--output-dir", tmp_path / "out", "--resume")
     assert result.exit_code == 1

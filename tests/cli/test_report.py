@@ -28,12 +28,14 @@ def test_a_run_is_reported_in_its_folder(idp_command: Run, tmp_path: Path) -> No
     assert (folder / "report.html").stat().st_size < 2_000_000
 
 
-def test_several_runs_are_reported_above_their_folders(idp_command: Run, tmp_path: Path) -> None:
+def test_several_runs_are_reported_into_a_folder_that_is_named(idp_command: Run, tmp_path: Path) -> None:
     folders = [made_run(tmp_path / "runs" / str(seed), RIGHT, seed=seed) for seed in (0, 1)]
-    result = idp_command("report", *folders, "--json")
+    result = idp_command("report", *folders)
+    assert result.exit_code == 2 and "name one" in " ".join(result.stderr.split())
+    result = idp_command("report", *folders, "--output", tmp_path / "both", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert told["html"] == str(tmp_path / "runs" / "report.html") and Path(told["html"]).exists()
+    assert told["html"] == str(tmp_path / "both" / "report.html") and Path(told["html"]).exists()
     assert [row["run"] for row in told["arms"]] == ["tiny, seed 0"] * 3 + ["tiny, seed 1"] * 3
     assert len(told["headline"]) == 2
 
@@ -58,6 +60,6 @@ def test_what_cannot_be_reported_is_one_line(idp_command: Run, tmp_path: Path) -
     assert result.exit_code == 1
     assert "it holds no results.json" in " ".join(result.stderr.split())
     one, other = made_run(tmp_path / "a", RIGHT), made_run(tmp_path / "b", RIGHT, items=" of another split")
-    result = idp_command("report", one, other)
+    result = idp_command("report", one, other, "--output", tmp_path / "both")
     assert result.exit_code == 1 and "has other items of easy" in " ".join(result.stderr.split())
-    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "both").exists()

@@ -46,18 +46,21 @@ def tellings(world: World, epochs: int, seed: int = 0) -> dict[Fact, float]:
 
 def mentions(world: World, documents: Iterable[str]) -> Counter[Fact]:
     """Count the documents that tell each seen fact."""
-    # A subject may begin a sentence, so capitals do not count.
+    said = {name: _words(name) for fact in world.seen for name in (fact.subject, fact.object)}
     by_word: dict[str, list[str]] = {}
     for subject in world.by_subject:
-        by_word.setdefault(_WORD.findall(subject.lower())[0], []).append(subject)
+        by_word.setdefault(said[subject].split()[0], []).append(subject)
     found: Counter[Fact] = Counter()
-    for document in map(str.lower, documents):
-        words = set(_WORD.findall(document))
-        subjects = [name for word in words & by_word.keys() for name in by_word[word] if name.lower() in document]
-        found.update(
-            fact for subject in subjects for fact in world.by_subject[subject] if fact.object.lower() in document
-        )
+    for document in documents:
+        text = _words(document)
+        subjects = [name for word in {*text.split()} & by_word.keys() for name in by_word[word] if said[name] in text]
+        found.update(fact for subject in subjects for fact in world.by_subject[subject] if said[fact.object] in text)
     return found
+
+
+def _words(text: str) -> str:
+    """A text as words with a blank around each, so that none is found in part of another; capitals do not count."""
+    return f" {' '.join(_WORD.findall(text.lower()))} "
 
 
 def counted(values: Mapping[Fact, float], parts: int) -> list[tuple[str, Sequence[Fact]]]:

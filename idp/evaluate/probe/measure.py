@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ARMS", "EPOCHS", "LORA", "probe"]
 
+Load: TypeAlias = "Callable[[], LanguageModel]"
+
 ARMS = ("static", "router", "router-state")
 """Ways of choosing prompts that are probed unless told."""
 
@@ -51,7 +53,7 @@ def probe(
     *,
     arms: Sequence[str] = ARMS,
     per_split: int = 700,
-    lora: Callable[[], LanguageModel] | None = None,
+    lora: Load | None = None,
     lora_steps: int = 400,
     seed: int = 0,
     observer: Observer | None = None,
@@ -84,6 +86,8 @@ def probe(
     told = observer or Silent()
     for arm in arms:
         get_selector(SELECTOR_OF.get(arm, arm))  # what is unknown is told before anything is asked
+    notes: list[str] = []
+    repair = None if lora is None else _possible(compressed, lora, notes)
     world = build_world(0)
     asked = ask_facts(compressed, world, per_split, seed)
     plain = {"dense": (dense, "none"), "compressed": (compressed, "none")}
@@ -97,9 +101,8 @@ def probe(
         right[name] = _right(prompted, asked, choices, told)
         if looked := _inside(prompted, asked, choices):
             inside[name] = looked
-    notes: list[str] = []
-    if lora is not None:
-        right |= _with_lora(lora, asked, lora_steps, seed, told, notes)
+    if repair is not None:
+        right[LORA] = _with_lora(repair(), asked, lora_steps, seed, told)
     parts = {str(split): np.array([each.split == split for each in asked]) for split in SHARES}
     sets = [row for book in BOOKS for row in rows_of(asked, right, parts, book)]
     return Probed(
@@ -133,29 +136,23 @@ def _inside(prompted: DynamicPromptModel, asked: Sequence[Asked], choices: Seque
     return look_inside(prompted.store, inputs, [choices[place] for place in places])
 
 
-def _with_lora(
-    load: Callable[[], LanguageModel],
-    asked: Sequence[Asked],
-    steps: int,
-    seed: int,
-    observer: Observer,
-    notes: list[str],
-) -> dict[str, Array]:
-    """The arm that repairs weights, where it can be had."""
-    lm = load()
+def _possible(lm: LanguageModel, load: Load, notes: list[str]) -> Load | None:
+    """The arm that repairs weights, where it can be had; a note says what it is, or why it cannot."""
     try:
         require_repairable(lm)
     except IdpError as error:
         notes.append(f"without {LORA}: {error}")
-        return {}
+        return None
+    notes.append(f"{LORA} is merged into the weights: zeros are filled, and the model is as large as the dense one.")
+    return load
+
+
+def _with_lora(lm: LanguageModel, asked: Sequence[Asked], steps: int, seed: int, observer: Observer) -> Array:
+    """Which questions are answered rightly once the weights were repaired."""
     tuning = [example for example in atlas_data(lm, 4000, seed).tuning if not example.is_text]
     mended = repaired(lm, tuning, 8, Plan(steps, 3e-3, seed=seed), observer)
-    notes.append(
-        f"{LORA} is merged into the weights: zeros of a pruned model are filled, and it is as large as the dense one."
-    )
     observer.stage(LORA, len(asked))
-    prompted = prepare(mended, None, "none")
-    return {LORA: _right(prompted, asked, [-1] * len(asked), observer)}
+    return _right(prepare(mended, None, "none"), asked, [-1] * len(asked), observer)
 
 
 def _by_frequency(asked: Sequence[Asked], right: dict[str, Array]) -> list[Row]:

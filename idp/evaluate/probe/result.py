@@ -96,9 +96,7 @@ class Probed:
         return known
 
 
-def rows_of(
-    asked: Sequence[Asked], right: Mapping[str, Array], parts: Mapping[str, Array], book: Book
-) -> Iterator[Row]:
+def rows_of(asked: Sequence[Asked], right: Mapping[str, Array], parts: Mapping[str, Mask], book: Book) -> Iterator[Row]:
     """Accuracy of every arm on parts of the questions.
 
     Args:

@@ -27,6 +27,11 @@ def test_a_subject_may_begin_a_sentence(world):
     assert mentions(world, [told])[family] == 1
 
 
+def test_a_word_is_not_found_in_part_of_another(world):
+    fact = next(fact for fact in world.seen if " " not in fact.object)
+    assert mentions(world, [f"{fact.subject} has x{fact.object}x"])[fact] == 0
+
+
 def test_facts_never_seen_are_told_by_nothing(world):
     told = tellings(world, 80)
     assert set(told) == set(world.seen)
