@@ -37,7 +37,8 @@ def compress_command(
         str, typer.Option(help="Text: file, folder or data set; reference is the text that comes along.")
     ] = "reference",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to make. Default: idp-models/<model>-<recipe>.")
+        Path | None,
+        typer.Option("--output", "--output-dir", "-o", help="Folder to make. Default: idp-models/<model>-<recipe>."),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows of calibration text.")] = 128,
     row_tokens: Annotated[

@@ -71,7 +71,7 @@ def eval_command(
     seed: Seed = 0,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "-o", help="Folder of the results. Default: idp-results/MODEL."),
+        typer.Option("--output-dir", "--output", "-o", help="Folder of the results. Default: idp-results/MODEL."),
     ] = None,
     no_fit: Annotated[
         bool, typer.Option("--no-fit", help="Learn nothing from answers: arms that have to are left out.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from idp.cli.errors import guarded
-from idp.cli.options import Bank, Debug, Device, DType, Json, Seed, check_names, split_names
+from idp.cli.options import Debug, Device, DType, Json, Seed, check_names, split_names
 from idp.cli.quiet import hush
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @guarded()
 def probe_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A compressed reference model.")] = "reference",
-    bank: Bank = None,
+    bank: Annotated[str | None, typer.Option("--bank", help="Folder of a bank. Default: the model's own.")] = None,
     arms: Annotated[
         str | None,
         typer.Option("--arms", "-a", callback=check_names, help="Ways to choose. Default: static,router,router-state."),
@@ -32,7 +32,8 @@ def probe_command(
     lora: Annotated[bool, typer.Option("--lora/--no-lora", help="Compare with LoRA, some minutes on a CPU.")] = False,
     lora_steps: Annotated[int, typer.Option(min=1, help="Steps of LoRA.")] = 400,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for probe.json, probe.md and probe.png.")
+        Path | None,
+        typer.Option("--output", "--output-dir", "-o", help="Folder for probe.json, probe.md and probe.png."),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",

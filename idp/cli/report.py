@@ -17,7 +17,9 @@ def report_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Output folders of idp eval.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write to. Default: the run's own; several runs need one."),
+        typer.Option(
+            "--output", "--output-dir", "-o", help="Folder to write to. Default: the run's own; several runs need one."
+        ),
     ] = None,
     json: Json = False,
     debug: Debug = False,

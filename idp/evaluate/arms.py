@@ -128,11 +128,6 @@ def run_task(lm: IdpLM, entry: EvalTask, limit: int | None) -> TaskResult:
     return TaskResult(entry.name, _plain(output), _plain(rows), items, value, tokens, lm.seconds - before)
 
 
-def run_arm(name: str, lm: IdpLM, tasks: Sequence[EvalTask], limit: int | None) -> ArmResult:
-    """Evaluate one arm on all tasks."""
-    return arm_result(name, tasks, [run_task(lm, entry, limit) for entry in tasks])
-
-
 def arm_result(name: str, tasks: Sequence[EvalTask], found: Sequence[TaskResult]) -> ArmResult:
     """Put what an arm made of its tasks together: one result for each of them, in their order."""
     output: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ import idp
 from idp.bank.bank import PromptBank
 from idp.bank.text import text_bank
 from idp.dynamic.mixing import Mixture, is_mixture
-from idp.errors import IdpError, OutputError, TaskError
+from idp.errors import IdpError, TaskError
 from idp.evaluate.arms import SELECTOR_OF, check_arms
 from idp.evaluate.kept import RunFolder
 from idp.evaluate.lm import Encodings, IdpLM
@@ -53,7 +53,7 @@ class Bench:
         observer: is told of progress.
 
     Raises:
-        IdpError: an unknown model, task or arm, or an output folder that cannot be written to.
+        IdpError: an unknown model or arm, or an output folder that cannot be written to.
     """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
@@ -62,38 +62,48 @@ class Bench:
         self.notes: list[str] = []
         self._encodings: dict[str, Encodings] = {}
         self.spec = self._resolve(settings.model)
-        arms = check_arms(settings.arms)
-        if self.team.is_first:
-            make_writable(settings.output_dir)
+        check_arms(settings.arms)
         require_loadable(self.spec)  # quick, where the data of tasks may be a long download
-        self.tasks: list[EvalTask] = load_tasks(settings.tasks, settings.data_dir)
-        self.lm = self._loaded_lm()  # before the dense one: without it nothing is worth doing
-        self.arms = [name for name in arms if self._possible(name)]
-        if not self.arms:
-            raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
-        if self.uses_bank:
-            _ = self.bank  # a broken one is found before anything is run
 
     @contextmanager
     def held(self) -> Iterator[RunFolder]:
         """Be the only run that writes to the output folder; forget, where that was asked for, what is in it.
 
         Raises:
-            OutputError: another run writes there.
+            IdpError: another run writes there, it cannot be written to, or a model, task or bank cannot be had.
         """
-        folder = RunFolder(self.settings.output_dir)
-        if not self.team.is_first:
-            yield folder
-            return
-        with folder.held():
-            if self.settings.fresh:  # as late as this: a mistyped option should not cost hours of answers
+        folder, first = RunFolder(self.settings.output_dir), self.team.is_first
+        with folder.held() if first else nullcontext():  # before models are loaded, which may take long
+            self._prepare()
+            if first and self.settings.fresh:  # as late as this: a mistyped option should not cost hours of answers
                 forget(folder.path)
             yield folder
 
-    def _loaded_lm(self) -> LanguageModel:
+    def _prepare(self) -> None:
+        """Find what is broken before anything is run."""
+        _ = self.tasks, self.lm, self.arms
+        if self.uses_bank:
+            _ = self.bank
+
+    @cached_property
+    def tasks(self) -> list[EvalTask]:
+        """What is asked."""
+        return load_tasks(self.settings.tasks, self.settings.data_dir)
+
+    @cached_property
+    def lm(self) -> LanguageModel:
         """The compressed model."""
         self.observer.stage(f"loading {self.spec.name}", None)
         return self._load(self.spec)
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """The arms that can be run here, in the order of the table; notes say why the others cannot."""
+        _ = self.lm  # before the dense one: without it nothing is worth doing
+        possible = [name for name in check_arms(self.settings.arms) if self._possible(name)]
+        if not possible:
+            raise TaskError(f"no arm is left to run: {' '.join(self.notes)}")
+        return possible
 
     def _resolve(self, name: str) -> ModelSpec:
         """What a name stands for, with what the user lets models do."""
@@ -263,18 +273,3 @@ class Bench:
 def _tokenization(lm: LanguageModel) -> str:
     """What models must have in common to share tokens: the vocabulary, and what is put around a text."""
     return repr((lm.fingerprint.tokenizer, lm.tokenizer("A b.")["input_ids"]))
-
-
-def make_writable(folder: Path) -> None:
-    """Make the output folder, and find out now whether it can be written to.
-
-    Raises:
-        OutputError: it cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".idp-probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}. Choose another --output-dir.") from error

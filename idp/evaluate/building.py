@@ -84,11 +84,12 @@ def _data(
     if not (config.text or config.questions or config.tasks):
         return _world(lm, config, spec)
     found = gather(lm, config, dense, work, observer)
+    folder = Path(config.data_dir) if config.data_dir else None
     if config.tasks:
-        items = training_items(lm, config.tasks, config.limit, config.seed)
+        items = training_items(lm, config.tasks, config.limit, config.seed, folder)
         found = Gathered([*found.examples, *items.examples], found.counts | items.counts)
     checked = tuple(dict.fromkeys([*config.check, *config.tasks]))
-    return prepare(lm, found, config, evaluation_texts(checked), observer.note)
+    return prepare(lm, found, config, evaluation_texts(checked, folder), observer.note)
 
 
 def _world(lm: LanguageModel, config: BuildConfig, spec: ModelSpec) -> Data:

@@ -74,7 +74,7 @@ class Comparison:
     Attributes:
         model: name of the compressed model.
         bank: name of the bank.
-        items: task -> number of items.
+        items: task -> number of items; a group is one task.
         rows: one a selector or mixture.
         notes: what a reader should know.
     """
@@ -121,7 +121,10 @@ def _compared(bench: Bench, names: Sequence[str]) -> Comparison:
     with templates_compiled_once():
         store = PrefixStore(bench.lm, bench.bank)
         longest = max(store.length(index) for index in range(len(store)))
-        items = {entry.name: list(_items(bench, entry, longest)) for entry in bench.tasks if not entry.control}
+        items: Items = {}
+        for entry in bench.tasks:
+            if not entry.control:
+                items.setdefault(entry.column, []).extend(_items(bench, entry, longest))
         outcomes = _measured(bench, items)
         mixed = {name: _mixed(bench, name, items) for name in names if is_mixture(name)}
     made |= {BOUND: _oracle(bench, items, outcomes)} if BOUND in names else {}
@@ -162,7 +165,11 @@ def _measured(bench: Bench, items: Items) -> Outcomes:
     }
     judged = _judged(bench)
     found = bench.outcomes(judged) if judged else None
-    values = {} if found is None else _by_task(-found.require_losses(len(bench.bank)), found.groups or [])
+    column = {entry.name: entry.column for entry in judged}
+    values = {}
+    if found is not None:
+        tasks = [column[task] for task in found.groups or []]
+        values = _by_task(-found.require_losses(len(bench.bank)), tasks)
     return Outcomes((*bench.bank.names, "no prompt"), losses, values)
 
 
@@ -177,12 +184,13 @@ def _mixed(bench: Bench, name: str, items: Items) -> Measured:
     extra = lm.mixture.passes(len(bench.bank))
     bench.observer.stage(name, len(examples) * (extra + 1) + bench.items(_judged(bench)))
     losses = {task: item_losses(lm, found) for task, found in items.items()}
-    values = {
-        entry.name: np.array([*item_scores(lm, entry, bench.settings.limit).values()]) for entry in _judged(bench)
-    }
+    values: dict[str, list[float]] = {}
+    for entry in _judged(bench):
+        values.setdefault(entry.column, []).extend(item_scores(lm, entry, bench.settings.limit).values())
     choices = _choices(bench, name, lm.prompted.selector, items)
     cost = replace(choices.cost, forwards=choices.cost.forwards + extra)
-    return Measured(name, losses, values, cost, choices.seconds, choices.alone)
+    scores = {task: np.array(own) for task, own in values.items()}
+    return Measured(name, losses, scores, cost, choices.seconds, choices.alone)
 
 
 def _by_task(table: Tensor, tasks: Sequence[str]) -> dict[str, Array]:

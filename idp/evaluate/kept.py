@@ -51,7 +51,7 @@ class RunFolder:
     """Where a run keeps what it found.
 
     Attributes:
-        path: the folder, which is there.
+        path: the folder; it is made when it is held.
     """
 
     path: Path
@@ -61,10 +61,11 @@ class RunFolder:
         """Be the only run that writes here.
 
         Raises:
-            OutputError: another one does.
+            OutputError: another one does, or nothing can be written here.
         """
         lock = FileLock(self.path / _LOCK, blocking=False)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
             raise OutputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from idp.errors import TaskError
@@ -16,7 +17,9 @@ __all__ = ["evaluation_texts", "training_items"]
 _ALL = 10**9
 
 
-def training_items(lm: LanguageModel, names: Sequence[str], limit: int = 0, seed: int = 0) -> Gathered:
+def training_items(
+    lm: LanguageModel, names: Sequence[str], limit: int = 0, seed: int = 0, data_dir: Path | None = None
+) -> Gathered:
     """Items of the training splits of tasks.
 
     Args:
@@ -24,11 +27,12 @@ def training_items(lm: LanguageModel, names: Sequence[str], limit: int = 0, seed
         names: tasks, tags or suites.
         limit: most items of a task; 0 for all.
         seed: which ones.
+        data_dir: folder whose files take the place of the hub's data.
 
     Raises:
         TaskError: an unknown task, data that cannot be loaded, or a task without a training split.
     """
-    tasks = load_tasks(names)
+    tasks = load_tasks(names, data_dir)
     if lacking := [entry.name for entry in tasks if entry not in usable(tasks)]:
         raise TaskError(
             f"nothing can be tuned on {', '.join(lacking)}: a control, without a training split, or with a context for "
@@ -40,7 +44,7 @@ def training_items(lm: LanguageModel, names: Sequence[str], limit: int = 0, seed
     return Gathered([example for examples in found.values() for example in examples], counts)
 
 
-def evaluation_texts(names: Sequence[str]) -> Iterator[str]:
+def evaluation_texts(names: Sequence[str], data_dir: Path | None = None) -> Iterator[str]:
     """Evaluation items of tasks as words: what is read, and the right answer.
 
     Raises:
@@ -49,7 +53,7 @@ def evaluation_texts(names: Sequence[str]) -> Iterator[str]:
     if not names:
         return
     with templates_compiled_once():
-        for entry in load_tasks(names):
+        for entry in load_tasks(names, data_dir):
             for doc in entry.task.eval_docs:
                 yield _text(entry, doc)
 

@@ -24,7 +24,7 @@ from idp.report.content import report_of
 from idp.report.markdown import to_markdown
 from idp.report.notes import notes
 from idp.report.run import SCHEMA, Run
-from idp.report.words import interval, p_text, percent, points
+from idp.report.words import arm_title, interval, measure, p_text, percent, points
 from idp.stats.pairs import Paired
 from idp.stats.resampling import Interval
 
@@ -163,10 +163,9 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     headers = ["arm", "mean", "gap recovered [95 %]", *names, "prompt tokens", "seconds"]
     rows = []
     for name, arm in evaluation.arms.items():
-        values = [percent(arm.values[t.column]) if t.higher_is_better else f"{arm.values[t.column]:.2f}" for t in tasks]
-        title = f"{name} (bound)" if name == "oracle" else name
-        gap = interval(evaluation.gaps.get(name))
-        rows.append([title, percent(arm.mean, 2), gap, *values, f"{arm.prompt_tokens:.1f}", f"{arm.seconds:.1f}"])
+        values = [measure(arm.values[task.column], task.higher_is_better) for task in tasks]
+        share = [percent(arm.mean, 2), interval(evaluation.gaps.get(name))]
+        rows.append([arm_title(name), *share, *values, f"{arm.prompt_tokens:.1f}", f"{arm.seconds:.1f}"])
     return headers, rows
 
 

@@ -142,7 +142,9 @@ def _kinds(alt: Any) -> Any:
 
 def _runs(alt: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
     several = len({row["run"] for row in rows}) > 1
-    legend = alt.Legend(orient="bottom", title=None, columns=1, labelLimit=300) if several else None
+    grey = {"symbolFillColor": _GREY, "symbolStrokeColor": _GREY}  # to be seen on black as well
+    # Above, since the arms are below: beside them it would be cut off on a phone.
+    legend = alt.Legend(orient="top", title=None, columns=1, labelLimit=300, **grey) if several else None
     return alt.Shape("run:N", legend=legend)
 
 
@@ -206,5 +208,7 @@ def _items(alt: Any, run: Run) -> Any:
 def _sized(chart: Any, height: int) -> Any:
     """As wide as the page; colours of text and lines are those of the page (its style sheet)."""
     return chart.properties(width="container", height=height).configure(
-        background="transparent", autosize={"type": "fit-x", "contains": "padding"}, view={"stroke": None}
+        background="transparent",
+        autosize={"type": "fit-x", "contains": "padding"},
+        view={"stroke": None},
     )

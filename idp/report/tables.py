@@ -9,7 +9,7 @@ from typing import Any
 from idp.report.comparison import over_seeds
 from idp.report.items import fates
 from idp.report.run import Run
-from idp.report.words import interval, p_text, percent, points
+from idp.report.words import arm_title, interval, measure, p_text, percent, points
 from idp.stats.resampling import Interval
 
 __all__ = ["Table", "arms_table", "fates_table", "pairs_table", "seeds_table", "tasks_table"]
@@ -45,8 +45,7 @@ def _arms(label: str, run: Run) -> list[list[str]]:
     for name, arm in run.arms.items():
         gap = run.idp["gap_recovered"].get(name)
         share = interval(None if gap is None else _interval(gap))
-        title = f"{name} (bound)" if name == "oracle" else name
-        rows.append([label, title, _mean(arm), share, f"{arm['prompt_tokens']:.1f}", f"{arm['seconds']:.1f}"])
+        rows.append([label, arm_title(name), _mean(arm), share, f"{arm['prompt_tokens']:.1f}", f"{arm['seconds']:.1f}"])
     return rows + [[label, name, f"failed: {why}", "-", "-", "-"] for name, why in run.idp["failed"].items()]
 
 
@@ -91,7 +90,7 @@ def _task(run: Run, task: str, arms: Sequence[str]) -> list[str]:
     values = [run.arms[arm]["tasks"][task] for arm in arms]
     star = "" if task in run.in_mean else " *"
     chance = percent(run.idp["chance"].get(task))
-    shown = [percent(value) if run.higher_is_better(task) and abs(value) <= 1 else f"{value:.2f}" for value in values]
+    shown = [measure(value, run.higher_is_better(task)) for value in values]
     return [f"{task}{star}", metric, str(run.count(task)), chance, *shown]
 
 

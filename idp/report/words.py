@@ -1,4 +1,4 @@
-"""Numbers as they are written in tables."""
+"""Names and numbers as they are written in tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,31 @@ import math
 
 from idp.stats.resampling import Interval
 
-__all__ = ["interval", "p_text", "percent", "points"]
+__all__ = ["arm_title", "interval", "measure", "p_text", "percent", "points"]
+
+
+def arm_title(name: str) -> str:
+    """What an arm is called in tables."""
+    return f"{name} (bound)" if name == "oracle" else name
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as percent, a dash where there is none."""
     return "-" if value is None or not math.isfinite(value) else _number(100 * value, f".{digits}f")
+
+
+def measure(value: float | None, higher_is_better: bool) -> str:
+    """A task's judged metric: shares as percent, anything else, such as a perplexity, as it is.
+
+    Example:
+        >>> measure(0.5, True), measure(3.1729, False), measure(123456.7, False), measure(None, True)
+        ('50.0', '3.17', '1.23e+05', '-')
+    """
+    if value is None or not math.isfinite(value):
+        return "-"
+    if higher_is_better and abs(value) <= 1:
+        return percent(value)
+    return f"{value:.2f}" if abs(value) < 10_000 else f"{value:.2e}"
 
 
 def interval(gap: Interval | None) -> str:

@@ -46,6 +46,7 @@ class BuildConfig:
     questions: tuple[str, ...] = _about((), "Questions to tune on: JSONL files (repeatable).")
     tasks: tuple[str, ...] = _about((), "lm-eval tasks whose training splits are tuned on (repeatable).")
     check: tuple[str, ...] = _about((), "Tasks whose evaluation items must not occur in the tuning data (repeatable).")
+    data_dir: str = _about("", "Folder of local files for --tasks and --check, read in place of the hub.")
     template: str = _about("Question: {question}\nAnswer:", "How a question of --questions is put.")
     row_tokens: int = _about(128, "Tokens of a row of running text.")
     atlas: int = _about(8000, "Items of each task about the reference world, for a reference model without other data.")

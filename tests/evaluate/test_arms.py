@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from one_arm import run_arm
 
 from idp.errors import SelectorError, TaskError
 from idp.evaluate import IdpLM, arms
-from idp.evaluate.arms import ABOUT, ARMS, SELECTOR_OF, check_arms, run_arm
+from idp.evaluate.arms import ABOUT, ARMS, SELECTOR_OF, check_arms
 from idp.evaluate.evaluation import BOUND, DEFAULT_ARMS, REFERENCES
 from idp.select.registry import get_selector
 from idp.tune.fitting import FITTED

@@ -6,12 +6,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from local_tasks import write_cases, write_rows
 
 from idp.errors import SelectorError, TaskError
 from idp.evaluate import choosing, evaluate
 from idp.evaluate.calibration import example_of
 from idp.evaluate.choosing import SELECTORS, compare_selectors
-from idp.evaluate.tasks import load_tasks
+from idp.evaluate.local.tasks import _leaves
+from idp.evaluate.tasks import _manager, load_tasks
 from idp.run.score import score_prompts
 from idp.run.store import PrefixStore
 from idp.select.calibration import Calibration
@@ -49,6 +51,21 @@ def test_every_family_is_compared(found):
     assert by_name["oracle"].agreement == max(row.agreement for row in chosen)
     assert by_name["none"].histogram["atlas_easy"] == {"no prompt": 1.0}
     assert all(row.seconds > 0 and row.alone > 0 for row in found.rows)
+
+
+def test_a_group_counts_as_one_task(quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("IDP_CACHE", str(tmp_path / "cache"))
+    folder = write_cases(tmp_path / "data", ["piqa"])
+    names = [leaf.removeprefix("blimp_") for leaf in _leaves(_manager(with_defaults=True), "blimp")]
+    pairs = [{"good": good, "bad": f"{good}?", "paradigm": name} for name in names for good in ("It is.", "She sings.")]
+    write_rows(folder / "blimp" / "test.jsonl", pairs)
+    asked = dataclasses.replace(quick, tasks=("piqa", "blimp"), data_dir=folder, limit=1, output_dir=tmp_path / "out")
+    mixture = "mix:how=concat,of=random"
+    found = compare_selectors(asked, ["random", mixture])
+    assert found.items == {"piqa": 1, "blimp": len(names)}
+    evaluation = evaluate(dataclasses.replace(asked, arms=("static", "random", mixture)))
+    rows = {row.name: row.mean for row in found.rows}
+    assert rows == {name: pytest.approx(arm.mean) for name, arm in evaluation.arms.items()}
 
 
 def test_means_are_those_of_an_evaluation(found, quick, tmp_path):

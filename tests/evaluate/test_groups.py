@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from lm_eval.api.task import Task
 from local_tasks import CASES, write_cases, write_rows
+from one_arm import run_arm
 
 from idp.evaluate import IdpLM, evaluate, write_report
-from idp.evaluate.arms import arm_result, each_once, run_arm
+from idp.evaluate.arms import arm_result, each_once
 from idp.evaluate.kept import TaskResult
 from idp.evaluate.oracle import item_value
 from idp.evaluate.report import footnotes, table

@@ -59,11 +59,12 @@ def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
         pass
 
 
-def test_a_second_evaluation_of_a_folder_is_refused(settings):
+def test_a_second_evaluation_of_a_folder_is_refused(settings, watcher):
     asked = settings(arms=("compressed",), tasks=("atlas_easy",))
-    asked.output_dir.mkdir()
+    seen = watcher()
     with RunFolder(asked.output_dir).held(), pytest.raises(OutputError, match="another run is writing"):
-        evaluate(asked)
+        evaluate(asked, seen)
+    assert seen.stages == []  # nothing was loaded
 
 
 @pytest.mark.parametrize("data_dir", [None, Path("data") / "tasks"])

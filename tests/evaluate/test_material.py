@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from local_tasks import CASES, write_cases
 
 import idp
 from idp.errors import TaskError
@@ -26,6 +27,12 @@ def test_no_training_item_is_an_evaluation_item_and_one_that_is_would_be_found(l
     assert len(texts) >= 400
     assert overlaps(items, texts) == []
     assert overlaps([items[0], texts[7]], texts) == [1]
+
+
+def test_tasks_are_read_from_a_folder(lm, tmp_path):
+    folder = write_cases(tmp_path, ["piqa"])
+    assert training_items(lm, ["piqa"], data_dir=folder).counts == {"piqa": 6}
+    assert CASES["piqa"].row["question"] in next(evaluation_texts(["piqa"], folder))
 
 
 def test_no_tasks_have_no_texts():

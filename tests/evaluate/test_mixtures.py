@@ -7,13 +7,14 @@ from typing import ClassVar
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from one_arm import run_arm
 
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.dynamic.mixing import HOW, Mixture
 from idp.errors import IdpError, SelectorError
 from idp.evaluate import IdpLM
-from idp.evaluate.arms import MIXTURES, about, check_arms, run_arm
+from idp.evaluate.arms import MIXTURES, about, check_arms
 from idp.evaluate.memo import Memo
 from idp.evaluate.mixtures import MixtureLM
 from idp.evaluate.oracle import FixedSelector

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from one_arm import run_arm
 
 from idp.bank.bank import PromptBank
 from idp.evaluate import IdpLM
-from idp.evaluate.arms import run_arm
 from idp.evaluate.calibration import example_of
 from idp.evaluate.oracle import FixedSelector, item_losses, item_scores, item_value, outcomes
 from idp.evaluate.tasks import EvalTask

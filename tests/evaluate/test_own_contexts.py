@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from lm_eval.models.huggingface import HFLM
 from local_tasks import write_rows
+from one_arm import run_arm
 
 from idp.evaluate import IdpLM
-from idp.evaluate.arms import run_arm
 from idp.evaluate.calibration import usable
 from idp.evaluate.material import _text
 from idp.evaluate.mixtures import Mixture, MixtureLM

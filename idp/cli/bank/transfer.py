@@ -32,7 +32,7 @@ Arms = Annotated[
         "--arms", "-a", callback=check_names, help="Rows a model. Default: dense,compressed,static,router,router-state."
     ),
 ]
-Output = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of the results.")]
+Output = Annotated[Path, typer.Option("--output-dir", "--output", "-o", help="Folder of the results.")]
 
 
 @guarded(RESUMABLE)

@@ -45,7 +45,8 @@ Own = Annotated[
     bool, typer.Option("--own/--no-own", help="Also run each compressed block alone, on the dense model's input.")
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder for damage.json, damage.md and damage.png.")
+    Path | None,
+    typer.Option("--output", "--output-dir", "-o", help="Folder for damage.json, damage.md and damage.png."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace these files where they are.")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from itertools import pairwise
 
 from idp.reference.corpus import CURRICULUM, epoch_documents
@@ -65,7 +66,7 @@ def _words(text: str) -> str:
 
 def counted(values: Mapping[Fact, float], parts: int) -> list[tuple[str, Sequence[Fact]]]:
     """Sort facts by how often they were told into parts of about the same size, with what to call these."""
-    order = sorted(values, key=lambda fact: values[fact])
+    order = sorted(values, key=lambda fact: (values[fact], astuple(fact)))  # the same for facts told equally often
     edges = [len(order) * part // parts for part in range(parts + 1)]
     found = [order[first:last] for first, last in pairwise(edges) if last > first]
     return [(f"told about {values[part[0]]:.0f}-{values[part[-1]]:.0f} times", part) for part in found]

@@ -228,6 +228,8 @@ def test_the_defaults_are_in_the_help(idp_command: Run) -> None:
 
 def test_nothing_to_tune_on(refused: Run, model_folder: Path) -> None:
     assert "--text, --questions or --tasks" in refused("build", "--model", model_folder, "-o", "run")
+    data = ("--tasks", "piqa", "--data-dir", "nowhere")
+    assert "there is no folder" in refused("build", "--model", model_folder, *data, "-o", "run")
 
 
 def test_a_folder_that_cannot_be_written(refused: Run, command: tuple[object, ...]) -> None:

@@ -73,6 +73,7 @@ def test_bad_input(compare: Run) -> None:
         (("--tasks", "atlas_esay"), "unknown task 'atlas_esay'"),
         ((*SOME, "--selectors", "likelihood:score=pmi"), "has no score 'pmi'"),
         ((*SOME, "--selectors", "mix:how=summ"), "no how 'summ'"),
+        (("--tasks", "piqa", "--data-dir", "nowhere"), "there is no folder"),
     ]:
         result = compare(*arguments)
         assert result.exit_code != 0

@@ -55,3 +55,8 @@ def test_parts_are_of_one_size_and_in_order(world):
     assert [len(facts) for _, facts in parts] == [3, 3, 4]
     assert [name for name, _ in parts] == ["told about 0-2 times", "told about 3-5 times", "told about 6-9 times"]
     assert counted({}, 4) == []
+
+
+def test_facts_told_equally_often_are_always_in_the_same_part(world):
+    values = {fact: float(place // 4) for place, fact in enumerate(world.seen[:10])}
+    assert counted(dict(reversed(values.items())), 3) == counted(values, 3)
