@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "BankError",
@@ -17,6 +18,7 @@ __all__ = [
     "SelectorError",
     "TaskError",
     "brief",
+    "needing",
     "suggest",
 ]
 
@@ -58,6 +60,30 @@ class OutputError(IdpError):
 
 class MissingExtraError(IdpError):
     """An optional dependency is not installed; the message gives the ``pip install`` line."""
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Import optional dependencies within it.
+
+    Args:
+        what: what needs them, to be read before a colon.
+        extra: of this package, that installs them.
+
+    Raises:
+        MissingExtraError: one is not installed.
+
+    Example:
+        >>> with needing("pictures need matplotlib", "plot"):
+        ...     import matplotlib_is_not_here
+        Traceback (most recent call last):
+        ...
+        idp.errors.MissingExtraError: pictures need matplotlib: pip install 'idp[plot]'
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(f"{what}: pip install 'idp[{extra}]'") from error
 
 
 _LONGEST_REASON = 240  # characters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from idp.errors import MissingExtraError
+from idp.errors import needing
 
 __all__ = ["require_matplotlib"]
 
@@ -15,8 +15,6 @@ def require_matplotlib() -> Any:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with needing("pictures need matplotlib", "plot"):
         from matplotlib import figure
-    except ImportError as error:
-        raise MissingExtraError("pictures are drawn by matplotlib; install it: pip install 'idp[plot]'.") from error
     return figure

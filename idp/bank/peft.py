@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from idp.bank.prompt import Prompt
 from idp.bank.vectors import require_no_vectors
-from idp.errors import BankError, MissingExtraError, OutputError, suggest
+from idp.errors import BankError, OutputError, needing, suggest
 from idp.files import atomic_folder, atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -169,10 +169,8 @@ def require_peft() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
+    with needing("PEFT adapters need peft", "peft"):
         import peft
-    except ImportError as error:
-        raise MissingExtraError("writing PEFT adapters needs peft: pip install 'idp[peft]'") from error
     return peft
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from idp.compress.layers import linear_layers
-from idp.errors import IdpError, MissingExtraError, RecipeError, brief
+from idp.errors import IdpError, MissingExtraError, RecipeError, brief, needing
 from idp.model.fingerprint import tensors_hash
 from idp.model.view import decoder_layers
 from idp.observer import Observer, Silent
@@ -45,10 +45,8 @@ def require_compressor() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    try:
+    with needing("compressing needs llm-compressor", "compress"):
         import llmcompressor  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("compressing needs llm-compressor: pip install 'idp[compress]'") from error
 
 
 def require_understood(recipe: Mapping[str, Any]) -> None:

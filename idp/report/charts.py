@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from idp.errors import MissingExtraError
+from idp.errors import needing
 from idp.report.items import told
 from idp.report.run import Run
 
@@ -26,13 +26,9 @@ def require_charts() -> tuple[Any, Any]:
     Raises:
         MissingExtraError: altair or vl-convert is not installed.
     """
-    try:
+    with needing("charts need altair and vl-convert", "report"):
         import altair
         import vl_convert
-    except ImportError as error:
-        raise MissingExtraError(
-            "charts are made by altair and vl-convert; install them: pip install 'idp[report]'."
-        ) from error
     return altair, vl_convert
 
 

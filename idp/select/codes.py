@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from idp.errors import MissingExtraError
+from idp.errors import needing
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -126,12 +126,9 @@ class Codes:
 
 
 def _library() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of types that SWIG makes
-            import faiss
-    except ImportError as error:
-        raise MissingExtraError("an approximate index needs faiss: pip install 'idp[scale]'") from error
+    with needing("an approximate index needs faiss", "scale"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of types that SWIG makes
+        import faiss
     return faiss
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from idp.errors import MissingExtraError, ModelError
+from idp.errors import ModelError, needing
 from idp.model.aliases import ModelSpec
 from idp.model.attempt import attempt, quiet_progress
 from idp.model.fingerprint import tensors_hash, tokenizer_hash
@@ -112,12 +112,8 @@ def texts_of(lm: LanguageModel, inputs: Sequence[Sequence[int]]) -> list[str]:
 
 @lru_cache(maxsize=2)
 def _loaded(name: str, device: str) -> SentenceEncoder:
-    try:
+    with needing("embeddings of sentences need sentence-transformers", "embed"):
         import sentence_transformers  # noqa: F401  (takes seconds, and a model may take many more)
-    except ImportError as error:
-        raise MissingExtraError(
-            "embeddings of sentences need sentence-transformers: pip install 'idp[embed]'"
-        ) from error
     with quiet_progress():
         return SentenceEncoder(name, _found(ModelSpec(name, name), device))
 
