@@ -29,6 +29,7 @@ from idp.cli.options import (
     split_names,
 )
 from idp.cli.quiet import hush
+from idp.errors import OutputError
 from idp.files import file_name
 from idp.launch import rank
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from idp.evaluate.evaluation import Evaluation
 
 
-_WITH_RESUME = ("model", "output_dir", "allow_pickle", "trust_remote_code", "resume", "json", "debug")
-"""What may stand beside --resume: all else is as the run was begun."""
+_WITH_RESUME = ("output_dir", "allow_pickle", "trust_remote_code", "resume", "json", "debug")
+"""What may stand beside --resume: all else is as the run was begun. Without a folder, --model says which."""
 
 
 @guarded(interrupted=RESUMABLE)
@@ -102,8 +103,10 @@ def eval_command(
     from idp.model.aliases import resolve
 
     name = resolve(model).name  # first of all: it is quick, and a wrong name should not cost the wait for torch
+    written = _Written()
     evaluation = _evaluate(
         debug,
+        written,
         model=model,
         dense=dense,
         bank=bank,
@@ -126,16 +129,17 @@ def eval_command(
         resume=resume,
     )
     if rank() == 0:  # of several processes that share an evaluation, one tells
-        (_print_json if json else _print_report)(evaluation)
+        (_print_json if json else _print_report)(evaluation, written)
     if evaluation.failed:  # what did not is told all the same
         raise typer.Exit(1)
 
 
 def _refuse_others(context: typer.Context) -> None:
     """Refuse options that a run which is gone on with could not take."""
+    allowed = _WITH_RESUME if context.params["output_dir"] else (*_WITH_RESUME, "model")
     for name in context.params:
         given = context.get_parameter_source(name)
-        if name not in _WITH_RESUME and given is not None and given.name == "COMMANDLINE":
+        if name not in allowed and given is not None and given.name == "COMMANDLINE":
             option = f"--{name.replace('_', '-')}"
             raise typer.BadParameter(
                 f"{option} cannot be changed: the run goes on as it was begun.", param_hint="--resume"
@@ -157,8 +161,36 @@ def default_folder(model: str) -> Path:
     return Path("idp-results") / file_name(model)
 
 
+class _Written:
+    """The results on disk, or why they are not there: tables are seen in either case."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, Path] = {}
+        self._error: OutputError | None = None
+
+    def __call__(self, evaluation: Evaluation) -> None:
+        from idp.evaluate.report import write_report
+
+        try:
+            self._paths = write_report(evaluation)
+        except OutputError as error:
+            self._error = error
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where they are.
+
+        Raises:
+            OutputError: they could not be written.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._paths
+
+
 def _evaluate(
     debug: bool,
+    written: _Written,
     *,
     suites: tuple[str, ...],
     tasks: tuple[str, ...],
@@ -178,29 +210,24 @@ def _evaluate(
 
         if resume:
             allowed = {name: options[name] for name in ("allow_pickle", "trust_remote_code")}
-            return evaluate(Settings.begun(output_dir, **allowed), observer)
+            return evaluate(Settings.begun(output_dir, **allowed), observer, written)
         named = (*suite_tasks(suites), *tasks)
-        return evaluate(Settings(tasks=named, arms=arms or ARMS, output_dir=output_dir, **options), observer)
+        settings = Settings(tasks=named, arms=arms or ARMS, output_dir=output_dir, **options)
+        return evaluate(settings, observer, written)
 
 
-def _print_report(evaluation: Evaluation) -> None:
-    """Write the files first, since nobody may be reading (`| head`); if that fails, the tables are still seen."""
+def _print_report(evaluation: Evaluation, written: _Written) -> None:
+    """The tables, and where the files are that were written before, since nobody may be reading (`| head`)."""
     from rich.console import Console
 
     from idp.cli.tables import print_evaluation
-    from idp.evaluate.report import write_report
 
-    try:
-        paths = write_report(evaluation)
-    finally:
-        print_evaluation(evaluation, Console())
-    typer.echo(f"\nResults: {paths['results']}")
-    typer.echo(f"Report:  {paths['report']}")
-    typer.echo(f"Samples: {paths['samples'] / 'samples_*.jsonl'}")
+    print_evaluation(evaluation, Console())
+    typer.echo(f"\nResults: {written.paths['results']}")
+    typer.echo(f"Report:  {written.paths['report']}")
+    typer.echo(f"Samples: {written.paths['samples'] / 'samples_*.jsonl'}")
 
 
-def _print_json(evaluation: Evaluation) -> None:
+def _print_json(_: Evaluation, written: _Written) -> None:
     """What stands in the results file, byte for byte."""
-    from idp.evaluate.report import write_report
-
-    typer.echo(write_report(evaluation)["results"].read_text(encoding="utf-8"), nl=False)
+    typer.echo(written.paths["results"].read_text(encoding="utf-8"), nl=False)

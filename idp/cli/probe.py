@@ -50,12 +50,18 @@ def probe_command(
 
     with progress(debug) as observer:
         observer.stage("starting", None)
+        if output:
+            from idp.evaluate.probe.report import require_place
+
+            require_place(output)
         found = _probe(model, bank, arms, facts, lora, lora_steps, seed, device, dtype, observer)
+    try:
         paths = _write(found, output) if output else []
-    if json:
-        typer.echo(jsonlib.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        _print(found, paths)
+    finally:  # what could not be written is seen at least
+        _tell(found, json)
+    if not json:
+        for path in paths:
+            typer.echo(f"Written: {path}")
 
 
 def _probe(
@@ -78,7 +84,7 @@ def _probe(
 
     spec = resolve(model)
     if spec.dense is None or (bank is None and spec.bank is None):
-        raise TaskError(f"{model} cannot be probed: it has no dense model or no bank; --model reference has both.")
+        raise TaskError(f"{model} cannot be probed: it has no dense model or no bank; `idp probe reference` has both.")
     prompts = PromptBank.load(bank or str(spec.bank))
     observer.stage(f"loading {spec.name}", None)
     compressed = load(spec, device=device, dtype=dtype)
@@ -103,7 +109,14 @@ def _write(found: Probed, output: Path) -> Sequence[Path]:
     return write(found, output)
 
 
-def _print(found: Probed, paths: Sequence[Path]) -> None:
+def _tell(found: Probed, json: bool) -> None:
+    if json:
+        typer.echo(jsonlib.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _print(found: Probed) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -125,5 +138,3 @@ def _print(found: Probed, paths: Sequence[Path]) -> None:
             console.print(part, "")
     for line in [*headline(found), NULL, *found.notes]:
         console.print(Text(f"- {line}"), soft_wrap=True)
-    for path in paths:
-        typer.echo(f"Written: {path}")

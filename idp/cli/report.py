@@ -38,6 +38,10 @@ def report_command(
             "several runs are reported into a folder of their own: name one.", param_hint="--output"
         )
     folder = output or runs[0]
+    if len(set(runs)) > 1 and folder.resolve() in {run.resolve() for run in runs}:
+        raise typer.BadParameter(
+            "a comparison would replace this run's own report: name another folder.", param_hint="--output"
+        )
     report = write_report(runs, folder)
     page, text = folder / "report.html", folder / "report.md"
     if json:

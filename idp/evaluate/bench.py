@@ -123,7 +123,8 @@ class Bench:
     def _loaded_dense(self) -> LanguageModel | None:
         source = self.settings.dense or self.spec.dense
         if source is None or source == "none":
-            self.note("the dense model is not known (--dense gives it), so no gap can be stated.")
+            why = "is not known (--dense gives it)" if source is None else "was not asked for"
+            self.note(f"the dense model {why}, so no gap can be stated.")
             return None
         self.observer.stage("loading the dense model", None)
         try:
@@ -173,7 +174,8 @@ class Bench:
         told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, self.bank_hash, settings.seed)
         judged = {entry.name: (entry.metric, entry.filter, entry.task.dump_config()) for entry in self.tasks}
         asked = (version("lm_eval"), json.dumps(judged, sort_keys=True, default=str), self.item_hashes)
-        fitted = (settings.fit, settings.fit_items, settings.limit, settings.data_dir, asked)
+        learned = self.shop.learned_from if self.uses_bank else ""
+        fitted = (settings.fit, settings.fit_items, settings.limit, learned, asked)
         return hashlib.sha256(repr((told, fitted)).encode()).hexdigest()
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -30,11 +32,21 @@ def training_examples(lm: LanguageModel, tasks: Sequence[EvalTask], count: int, 
     teachers = usable(tasks)
     if not teachers:
         raise TaskError("none of the tasks has a training split that selectors could learn from; leave their arms out.")
-    share = -(-count // len(teachers))
-    examples = [example for entry in teachers for example in task_examples(lm, entry, share, seed)]
+    examples = [each for entry in teachers for each in task_examples(lm, entry, _share(count, teachers), seed)]
     if not examples:
         raise TaskError("no training item has a form that selectors could learn from; leave their arms out.")
     return examples
+
+
+def training_hash(tasks: Sequence[EvalTask], count: int, seed: int = 0) -> str:
+    """What identifies the items that `training_examples` takes, wherever they were read from."""
+    teachers = usable(tasks)
+    docs = [(entry.name, _drawn(entry, _share(count, teachers), seed)) for entry in teachers]
+    return hashlib.sha256(json.dumps(docs, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _share(count: int, teachers: Sequence[EvalTask]) -> int:
+    return -(-count // len(teachers))
 
 
 def usable(tasks: Sequence[EvalTask]) -> list[EvalTask]:
@@ -44,14 +56,18 @@ def usable(tasks: Sequence[EvalTask]) -> list[EvalTask]:
 
 def task_examples(lm: LanguageModel, entry: EvalTask, count: int, seed: int) -> list[Example]:
     """At most ``count`` seeded items of a task's training split; those of an unusual form are left out."""
-    docs = entry.task.training_docs()
-    rng = random.Random(f"{seed}-{entry.name}")
-    chosen = rng.sample(range(len(docs)), min(count, len(docs)))
-    found = [example_of(lm, entry, docs[index]) for index in sorted(chosen)]
+    found = [example_of(lm, entry, doc) for doc in _drawn(entry, count, seed)]
     kept = [example for example in found if example is not None]
     if len(kept) < len(found):
         log.warning("%s: %d training items cannot be used for fitting", entry.name, len(found) - len(kept))
     return kept
+
+
+def _drawn(entry: EvalTask, count: int, seed: int) -> list[Any]:
+    docs = entry.task.training_docs()
+    rng = random.Random(f"{seed}-{entry.name}")
+    chosen = rng.sample(range(len(docs)), min(count, len(docs)))
+    return [docs[index] for index in sorted(chosen)]
 
 
 def example_of(lm: LanguageModel, entry: EvalTask, doc: Any) -> Example | None:

@@ -99,7 +99,7 @@ class RunFolder:
             text = (self.path / samples_file(arm, task)).read_text(encoding="utf-8")
             if (kept.pop("key"), kept.pop("samples_digest")) != (key, _digest(text)):
                 return None
-            return TaskResult(**kept, samples=[json.loads(line) for line in text.splitlines()])
+            return TaskResult(**kept, samples=[json.loads(line) for line in text.split("\n") if line])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from idp.errors import OutputError, brief
 from idp.evaluate.arms import ArmResult, arm_result, run_task
 from idp.evaluate.bench import Bench
@@ -14,7 +16,9 @@ from idp.observer import Observer, Silent
 from idp.run.store import PrefixStore
 
 
-def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation:
+def evaluate(
+    settings: Settings, observer: Observer | None = None, then: Callable[[Evaluation], object] | None = None
+) -> Evaluation:
     """Run all arms on all tasks.
 
     Answers are kept in the output folder as they come: the same call after an interruption goes on where it stopped.
@@ -22,41 +26,53 @@ def evaluate(settings: Settings, observer: Observer | None = None) -> Evaluation
     Args:
         settings: what to evaluate.
         observer: is told of progress.
+        then: what is done with the outcome while the output folder is still this run's alone, by one process of those
+            that share the work; `idp.evaluate.write_report` writes the results.
 
     Returns:
-        Every arm's results; write them with `idp.evaluate.report.write_report`.
+        Every arm's results.
 
     Raises:
         IdpError: any of its kinds, one line that says what is wrong and what to do.
 
     Example:
-        >>> evaluate(Settings(limit=20, arms=("compressed", "router"))).arms["router"].mean  # doctest: +SKIP
+        >>> asked = Settings(limit=20, arms=("compressed", "router"))
+        >>> evaluate(asked, then=write_report).arms["router"].mean  # doctest: +SKIP
         0.74
     """
     bench = Bench(settings, observer or Silent())
-    results: dict[str, ArmResult] = {}
-    failed: dict[str, Exception] = {}
     with bench.held() as folder, templates_compiled_once():
         if bench.team.is_first:
             folder.begin(anew=not settings.resume)
             settings.write()
-        for name in bench.arms:
-            try:
-                results[name] = _run(bench, name, folder)
-            except (OutputError, MemoryError):
+        outcome = _outcome(bench, folder)
+        if then is not None and bench.team.is_first:
+            bench.observer.stage("testing differences", None)
+            then(outcome)
+    return outcome
+
+
+def _outcome(bench: Bench, folder: RunFolder) -> Evaluation:
+    """Run the arms one after the other; one that fails leaves the others alone."""
+    results: dict[str, ArmResult] = {}
+    failed: dict[str, Exception] = {}
+    for name in bench.arms:
+        try:
+            results[name] = _run(bench, name, folder)
+        except (OutputError, MemoryError):
+            raise
+        except Exception as error:
+            if bench.team.size > 1:  # the others wait for this process
                 raise
-            except Exception as error:
-                if bench.team.size > 1:  # the others wait for this process
-                    raise
-                failed[name] = error
-                bench.note(f"arm {name!r} failed: {brief(error)}")
-            finally:
-                bench.release(name)
+            failed[name] = error
+            bench.note(f"arm {name!r} failed: {brief(error)}")
+        finally:
+            bench.release(name)
     if not results:
         raise next(iter(failed.values()))
     reasons = {name: brief(error) for name, error in failed.items()}
     return Evaluation(
-        settings,
+        bench.settings,
         _model(bench),
         _bank(bench),
         tuple(bench.tasks),

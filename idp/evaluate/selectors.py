@@ -11,7 +11,7 @@ import idp
 from idp.bank.bank import PromptBank
 from idp.bank.state import SelectorState
 from idp.errors import BankError, IdpError
-from idp.evaluate.calibration import calibrate, options_of, training_examples, usable
+from idp.evaluate.calibration import calibrate, options_of, training_examples, training_hash, usable
 from idp.evaluate.parallel import Team
 from idp.evaluate.settings import Settings
 from idp.evaluate.tasks import EvalTask
@@ -106,11 +106,16 @@ class SelectorShop:
             [example.context for example in examples], options=[options_of(example) for example in examples]
         )
 
+    @cached_property
+    def learned_from(self) -> str:
+        """What identifies the training items, which may be others under the same name."""
+        return training_hash(self._tasks, self._settings.fit_items, self._settings.seed)
+
     @property
     def _folder(self) -> Path:
         settings = self._settings
         parts = [self.lm.fingerprint, *(p.digest for p in self.bank), sorted(t.name for t in self._tasks)]
-        parts += [settings.fit_items, settings.seed, settings.fit, settings.data_dir, idp.__version__]
+        parts += [settings.fit_items, settings.seed, settings.fit, self.learned_from, idp.__version__]
         return cache_dir() / "selectors" / hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
     @property

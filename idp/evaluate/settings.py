@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from idp.errors import OutputError, brief
@@ -84,6 +84,8 @@ class Settings:
         """
         try:
             known = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            if known.keys() != {each.name for each in fields(cls)}:
+                raise ValueError("they are not those of a run")
             lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
             paths = {"data_dir": Path(known["data_dir"])} if known.get("data_dir") else {}
             given = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code, "fresh": False}

@@ -80,6 +80,8 @@ class EvalTask:
         """Accuracy of guessing, where the number of options is fixed."""
         if self.task.OUTPUT_TYPE != "multiple_choice" or self.metric == "exact_match":
             return None
+        if self.task.aggregation()[self.metric] is not mean:  # such as a correlation
+            return None
         with templates_compiled_once():
             counts = {len(self.task.doc_to_choice(doc)) for doc in self.task.eval_docs}
         return 1 / counts.pop() if len(counts) == 1 else None

@@ -10,7 +10,7 @@ from idp.report.run import Run
 from idp.stats.resampling import Items
 from idp.stats.seeds import AcrossSeeds, across_seeds
 
-__all__ = ["SeedRow", "check_same_items", "labels", "over_seeds"]
+__all__ = ["SeedRow", "alike", "check_same_items", "labels", "over_seeds"]
 
 _BASES = ("compressed", "static")
 _MAY_DIFFER = ("seed", "fresh", "resume", "batch_size")
@@ -57,6 +57,14 @@ def labels(runs: Sequence[Run]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [f"{run.name}, {run.folder}" for run in runs]
+
+
+def alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Put runs together that differ in nothing but their seeds."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(_subject(run), []).append(run)
+    return [*found.values()]
 
 
 def over_seeds(runs: Sequence[Run]) -> list[SeedRow]:

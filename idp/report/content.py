@@ -6,18 +6,19 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from idp.files import public_name
 from idp.report.comparison import check_same_items, labels
 from idp.report.items import Fate, fates
 from idp.report.notes import notes
-from idp.report.run import Run
+from idp.report.run import Run, interval_in
 from idp.report.tables import Table, arms_table, fates_table, pairs_table, seeds_table, tasks_table
 from idp.report.words import interval, percent, points
-from idp.stats.resampling import Interval
 
 __all__ = ["Report", "report_of"]
+
+PLAIN = ("dense", "compressed")
+"""Arms without prompts."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def report_of(runs: Sequence[Run]) -> Report:
     """
     check_same_items(runs)
     named = dict(zip(labels(runs), runs, strict=True))
-    mains = {label: run.main_arm for label, run in named.items() if run.main_arm}
+    mains = {label: run.main_arm for label, run in named.items() if run.main_arm and run.main_arm not in PLAIN}
     lost = {label: fates_table(named[label], arm) for label, arm in mains.items()}
     return Report(
         title=" and ".join(dict.fromkeys(run.name for run in runs)),
@@ -94,10 +95,11 @@ def _headline(label: str, run: Run) -> str:
     if main is None or arms[main]["mean"] is None:
         return f"{label}: no task with an accuracy was evaluated."
     mean = f"{percent(arms[main]['mean'])} %"
-    if main in ("dense", "compressed"):
+    if main in PLAIN:
         gap = run.idp["gap"]
-        cost = "" if gap is None else f"; compression cost {_points_of(gap)} points"
-        return f"{label}: the {main} model has a mean accuracy of {mean}{cost}. No prompts were evaluated."
+        cost = "" if gap is None else f"; compression cost {points(interval_in(gap))} points"
+        none = "" if {*arms, *run.idp["failed"]} - {*PLAIN} else " No prompts were evaluated."
+        return f"{label}: the {main} model has a mean accuracy of {mean}{cost}.{none}"
     if "compressed" not in arms:
         return f"{label}: {main} has a mean accuracy of {mean}."
     before = (
@@ -108,8 +110,8 @@ def _headline(label: str, run: Run) -> str:
     gap = run.idp["gap_recovered"].get(main) or {"value": None}
     whole = f"{before}, the dense one {percent(arms['dense']['mean'])} %"
     if gap["value"] is None:
-        return f"{whole}. That compression cost anything cannot be told, so no share of it is stated."
-    return f"{whole}: {interval(Interval(gap['value'], *gap['ci95']))} of what compression cost is given back."
+        return f"{whole}. It cannot be told that compression cost anything, so no share of that is stated."
+    return f"{whole}: {interval(interval_in(gap))} of what compression cost is given back."
 
 
 def _compared(run: Run) -> dict[str, str]:
@@ -121,7 +123,7 @@ def _compared(run: Run) -> dict[str, str]:
         "Dense model": "none" if "dense" not in run.arms else public_name(settings["dense"] or "the alias's own"),
         "Bank": f"{bank['name']}: {len(bank['prompts'])} prompts{_lengths(bank['tokens'])}",
         "Tasks": f"{len(counts)}, {sum(counts):,} items; {len(run.in_mean)} of them make the mean",
-        "Cost of compression": "not known" if gap is None else f"{_points_of(gap)} points",
+        "Cost of compression": "not known" if gap is None else f"{points(interval_in(gap))} points",
         "Seed": str(run.idp["seed"]),
     }
 
@@ -131,10 +133,6 @@ def _lengths(tokens: Sequence[int]) -> str:
         return ""
     least, most = min(tokens), max(tokens)
     return f" of {least} tokens" if least == most else f" of {least} to {most} tokens"
-
-
-def _points_of(gap: Mapping[str, Any]) -> str:
-    return points(Interval(gap["value"], *gap["ci95"]))
 
 
 def _command(run: Run) -> str:

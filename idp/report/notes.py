@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from idp.report.run import Run
+from idp.report.run import Run, interval_in
 from idp.report.words import percent, points
-from idp.stats.resampling import Interval
 
 __all__ = ["notes"]
 
 _BOUND = "oracle"
+_FEW = 10
+"""Percentile intervals of fewer items are too narrow."""
 
 
 def notes(run: Run) -> list[str]:
@@ -24,9 +25,18 @@ def notes(run: Run) -> list[str]:
             f"This many items detect a difference of {100 * idp['detectable_difference']:.1f} points between two arms "
             "like routers and static (5 % level, 80 % power)."
         )
-    if idp["gap"] is not None and not (gap := Interval(idp["gap"]["value"], *idp["gap"]["ci95"])).low > 0:
-        why = "the interval touches nought" if gap.touches_zero else "it helped"
+    if few := [task for task in run.in_mean if run.count(task) < _FEW]:
+        lines.append(
+            f"Fewer than {_FEW} items were asked of {len(few)} of the tasks in the mean: too few for intervals and p "
+            "to be trusted, and where there is a single one no interval is stated."
+        )
+    if idp["gap"] is not None and not (gap := interval_in(idp["gap"])).low > 0:
+        why = (
+            "it helped" if gap.high < 0 else "the interval touches nought" if gap.high >= 0 else "no interval is known"
+        )
         lines.append(f"Compression cost {points(gap)} points: {why}, so no share of it can be stated.")
+    elif idp["gap"] is None and not run.in_mean:
+        lines.append("No task counts into a mean, so no share of what compression cost can be stated.")
     elif idp["gap"] is None:
         lines.append("Without a dense and a compressed arm no share of what compression cost can be stated.")
     return lines + list(idp["notes"])  # arms that failed are among them

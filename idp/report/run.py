@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from idp.errors import OutputError, TaskError
-from idp.stats.resampling import Array
+from idp.stats.resampling import Array, Interval
 
-__all__ = ["SCHEMA", "Item", "Run", "judged", "read_run"]
+__all__ = ["SCHEMA", "Item", "Run", "interval_in", "judged", "read_run"]
 
 SCHEMA = 2
 """Of `results.json`, under ``idp.schema``; files of the first one do not say it."""
@@ -89,10 +90,18 @@ class Run:
     @cached_property
     def items(self) -> Mapping[str, Mapping[str, Sequence[Item]]]:
         """Arm -> task -> items; a task without scores of its items is left out."""
-        return {
-            arm: {task: found for task in self.tasks if (found := self._items(task, told["samples"]))}
-            for arm, told in self.arms.items()
+        read = {
+            arm: {task: self._items(task, told["samples"]) for task in self.tasks} for arm, told in self.arms.items()
         }
+        return {
+            arm: {task: items for task, items in own.items() if self._whole(task, items, read)}
+            for arm, own in read.items()
+        }
+
+    def _whole(self, task: str, items: Sequence[Item], read: Mapping[str, Mapping[str, Sequence[Item]]]) -> bool:
+        """Whether these are all items of a task, in the order in which the other arms have them."""
+        whole = [own[task] for own in read.values() if len(own[task]) == self.count(task)]
+        return bool(items) and [each.id for each in items] == [each.id for each in next(iter(whole), [])]
 
     def members(self, task: str) -> Sequence[str]:
         """lm-eval's tasks that a task is made of: itself, or those of a group."""
@@ -123,7 +132,7 @@ class Run:
         higher = self.higher_is_better(task)
         try:
             texts = [(self.folder / files[each]).read_text(encoding="utf-8") for each in self.members(task)]
-            rows = [json.loads(line) for text in texts for line in text.splitlines()]
+            rows = [json.loads(line) for text in texts for line in text.split("\n") if line]
             return [_item(row, metric, higher) for row in rows if row["filter"] == judged_by]
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             return []
@@ -159,6 +168,8 @@ def _check(file: Path, results: Any) -> None:
     if not isinstance(results, dict) or not isinstance(results.get("idp"), dict):
         raise TaskError(f"{file} was not written by idp eval.")
     schema = results["idp"].get("schema", 1)
+    if not isinstance(schema, int):
+        raise TaskError(f"{file} says a schema that is no number: {schema!r}.")
     if schema < SCHEMA:
         raise TaskError(
             f"{file} is of an older version of idp (schema {schema}, not {SCHEMA}): run the same idp eval again, which "
@@ -166,12 +177,16 @@ def _check(file: Path, results: Any) -> None:
         )
     if schema > SCHEMA:
         raise TaskError(f"{file} is of a newer version of idp (schema {schema}, not {SCHEMA}): install that one.")
+    arms = results["idp"].get("arms")
+    if not isinstance(arms, dict) or results["idp"].get("main_arm") not in arms:
+        raise TaskError(f"{file} is damaged: it has no arms, or not the one that it is about.")
 
 
 def _item(row: Mapping[str, Any], metric: str, higher: bool) -> Item:
     question, options = _asked([[*each] for each in row["arguments"]])
-    right, given = _answers(row, options, by_length=metric == "acc_norm")
-    return Item(row["doc_hash"], judged(row[metric], higher), row["idp_prompt"], question, right, given)
+    value = judged(row[metric], higher)
+    right, given = _answers(row, options, value == 1, by_length=metric == "acc_norm")
+    return Item(row["doc_hash"], value, row["idp_prompt"], question, right, given)
 
 
 def _asked(arguments: Sequence[Sequence[Any]]) -> tuple[str, list[str]]:
@@ -204,12 +219,31 @@ def judged(stored: Any, higher: bool) -> float:
     return float(stored) if higher else -float(stored)
 
 
-def _answers(row: Mapping[str, Any], options: Sequence[str], by_length: bool) -> tuple[str, str]:
+def interval_in(stored: Mapping[str, Any]) -> Interval:
+    """An interval as results keep it; what could not be computed, which is null there, is NaN.
+
+    Example:
+        >>> interval_in({"value": 0.5, "ci95": [None, None]})
+        Interval(value=0.5, low=nan, high=nan)
+    """
+    return Interval(*(math.nan if number is None else float(number) for number in (stored["value"], *stored["ci95"])))
+
+
+def _answers(row: Mapping[str, Any], options: Sequence[str], is_right: bool, by_length: bool) -> tuple[str, str]:
     """The right answer of an item, and the one that was given."""
     said, target = row["filtered_resps"], row["target"]
     if len(options) < 2:  # free text, or one continuation that was scored
         return str(target).strip(), said[0].strip() if isinstance(said[0], str) else ""
     lengths = [len(option.removeprefix(" ")) if by_length else 1 for option in options]
     given = options[int(np.argmax([float(each[0]) / length for each, length in zip(said, lengths, strict=True)]))]
-    right = options[target] if isinstance(target, int) and 0 <= target < len(options) else str(target)
-    return right.strip(), given.strip()
+    return _right(target, options, given if is_right else None, given).strip(), given.strip()
+
+
+def _right(target: Any, options: Sequence[str], known: str | None, given: str) -> str:
+    """The right option: a target is its place or its words; in Winogrande, what stands behind all of them."""
+    if isinstance(target, int) and 0 <= target < len(options):
+        return options[target]
+    if str(target).strip() in {option.strip() for option in options}:
+        return str(target)
+    others = [option for option in options if option != given]
+    return known or (others[0] if len(others) == 1 else str(target))

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from idp.report.comparison import over_seeds
+from idp.report.comparison import alike, over_seeds
 from idp.report.items import fates
-from idp.report.run import Run
+from idp.report.run import Run, interval_in
 from idp.report.words import arm_title, interval, measure, p_text, percent, points
-from idp.stats.resampling import Interval
 
 __all__ = ["Table", "arms_table", "fates_table", "pairs_table", "seeds_table", "tasks_table"]
 
@@ -44,20 +43,15 @@ def _arms(label: str, run: Run) -> list[list[str]]:
     rows = []
     for name, arm in run.arms.items():
         gap = run.idp["gap_recovered"].get(name)
-        share = interval(None if gap is None else _interval(gap))
+        share = interval(None if gap is None else interval_in(gap))
         rows.append([label, arm_title(name), _mean(arm), share, f"{arm['prompt_tokens']:.1f}", f"{arm['seconds']:.1f}"])
     return rows + [[label, name, f"failed: {why}", "-", "-", "-"] for name, why in run.idp["failed"].items()]
 
 
-def _interval(stored: Mapping[str, Any]) -> Interval:
-    value, (low, high) = stored["value"], stored["ci95"]
-    return Interval(*(float("nan") if number is None else float(number) for number in (value, low, high)))
-
-
 def _mean(arm: Mapping[str, Any]) -> str:
-    if arm["mean"] is None or arm["ci95"] is None:
+    low, high = arm["ci95"] or (None, None)
+    if low is None:
         return percent(arm["mean"], 2)
-    low, high = arm["ci95"]
     return f"{percent(arm['mean'], 2)} [{percent(low)}, {percent(high)}]"
 
 
@@ -68,7 +62,7 @@ def pairs_table(run: Run) -> Table:
         [
             pair["a"],
             pair["b"],
-            points(_interval({"value": pair["difference"], "ci95": pair["ci95"]})),
+            points(interval_in({"value": pair["difference"], "ci95": pair["ci95"]})),
             p_text(pair["p"]),
             p_text(pair["holm"]),
             "-" if pair["gained"] is None else f"{pair['gained']} : {pair['lost']}",
@@ -110,9 +104,9 @@ def _share(part: int, whole: int) -> str:
 
 
 def seeds_table(runs: Sequence[Run]) -> Table | None:
-    """Differences over several seeds."""
-    found = over_seeds(runs)
+    """Differences over several seeds, for each model and bank of which there are some."""
+    found = [(own[0].name, row) for own in alike(runs) for row in over_seeds(own)]
     if not found:
         return None
-    rows = [[row.a, row.b, points(row.found.difference), f"{100 * row.found.spread:.2f}"] for row in found]
-    return Table(["arm", "minus", "points over seeds [95 %]", "spread between seeds"], rows, words=2)
+    rows = [[name, row.a, row.b, points(row.found.difference), f"{100 * row.found.spread:.2f}"] for name, row in found]
+    return Table(["model", "arm", "minus", "points over seeds [95 %]", "spread between seeds"], rows, words=3)

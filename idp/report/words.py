@@ -34,15 +34,17 @@ def measure(value: float | None, higher_is_better: bool) -> str:
 
 
 def interval(gap: Interval | None) -> str:
-    """A share with its interval, such as ``54 % [41, 66]``."""
+    """A share with its interval, such as ``54 % [41, 66]``, a dash where there is none."""
     if gap is None or not math.isfinite(gap.value):
-        return "no dense" if gap is None else "-"
+        return "-"
     value, low, high = (_number(100 * each, ".0f") for each in (gap.value, gap.low, gap.high))
     return f"{value} % [{low}, {high}]"
 
 
 def points(difference: Interval) -> str:
-    """A difference in points with its interval, such as ``+1.20 [+0.30, +2.10]``."""
+    """A difference in points with its interval, such as ``+1.20 [+0.30, +2.10]``, if one is known."""
+    if not math.isfinite(difference.low):
+        return _number(100 * difference.value, "+.2f")
     value, low, high = (_number(100 * each, "+.2f") for each in (difference.value, difference.low, difference.high))
     return f"{value} [{low}, {high}]"
 

@@ -38,7 +38,7 @@ def write_report(folders: Sequence[Path], output: Path) -> Report:
     require_charts()
     if not folders:
         raise TaskError("no evaluation was named.")
-    report = report_of([read_run(folder) for folder in dict.fromkeys(folders)])
+    report = report_of([read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()])
     atomic_write_text(output / "report.html", to_html(report))
     atomic_write_text(output / "report.md", to_markdown(report))
     return report

@@ -30,8 +30,8 @@ class Interval:
 
     @property
     def touches_zero(self) -> bool:
-        """Whether nought is within it."""
-        return self.low <= 0 <= self.high
+        """Whether nought is within it, or may be: the ends are not known."""
+        return not (self.low > 0 or self.high < 0)
 
 
 def mean(items: Items) -> float:
@@ -40,7 +40,7 @@ def mean(items: Items) -> float:
 
 
 def interval_of(value: float, resampled: Array) -> Interval:
-    """A value with the 95 % percentile interval of its resampled values, `(R,)`."""
+    """A value with the 95 % percentile interval of its resampled values, `(R,)`; NaN as far as these are."""
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Interval(value, float(low), float(high))
 
@@ -54,7 +54,8 @@ def bootstrap_means(arms: Mapping[str, Items], seed: int = 0, resamples: int = R
         resamples: number of resamples `R`.
 
     Returns:
-        For each arm `(R,)` means; entry `r` of every arm comes from the same items, so differences are paired.
+        For each arm `(R,)` means; entry `r` of every arm comes from the same items, so differences are paired. NaN
+        where a task has a single item, since nothing tells how others would do.
 
     Raises:
         TaskError: arms that were not run on the same items.
@@ -66,7 +67,7 @@ def bootstrap_means(arms: Mapping[str, Items], seed: int = 0, resamples: int = R
     for task, values in tasks.items():
         drawn = rng.integers(len(values), size=(resamples, len(values)))  # (R, n)
         for name, items in arms.items():
-            sums[name] += items[task][drawn].mean(axis=1)
+            sums[name] += items[task][drawn].mean(axis=1) if len(values) > 1 else np.nan
     return {name: total / len(tasks) for name, total in sums.items()}
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from idp.errors import OutputError
 
 Run = Callable[..., Any]
 
@@ -30,6 +33,27 @@ def test_a_quantised_model_goes_without_lora_and_says_so(idp_command: Run) -> No
     found = json.loads(result.stdout)
     assert found["arms"] == ["dense", "compressed", "static"]
     assert any("without LoRA" in note and "is quantised" in note for note in found["notes"])
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_in_the_end_is_seen(idp_command: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("idp.evaluate.probe.report.atomic_write_text", full)
+    result = idp_command("probe", "--facts", 5, "--arms", "static", "--output", tmp_path / "out")
+    assert result.exit_code == 1 and "the disk is full" in result.stderr
+    assert "Right again, closed book" in result.stdout
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(idp_command: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("idp.cli.probe._probe", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").write_text("")
+    result = idp_command("probe", "--output", tmp_path / "file")
+    assert result.exit_code == 1 and "Choose another --output" in " ".join(result.stderr.split())
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = idp_command("probe", "--output", tmp_path / "out")
+    assert result.exit_code == 1 and "pip install 'idp[plot]'" in " ".join(result.stderr.split())
 
 
 def test_a_model_without_a_dense_one_cannot_be_probed(idp_command: Run, model_folder: Path) -> None:

@@ -32,6 +32,8 @@ def test_several_runs_are_reported_into_a_folder_that_is_named(idp_command: Run,
     folders = [made_run(tmp_path / "runs" / str(seed), RIGHT, seed=seed) for seed in (0, 1)]
     result = idp_command("report", *folders)
     assert result.exit_code == 2 and "name one" in " ".join(result.stderr.split())
+    result = idp_command("report", *folders, "--output", folders[1])
+    assert result.exit_code == 2 and "replace this run's own report" in " ".join(result.stderr.split())
     result = idp_command("report", *folders, "--output", tmp_path / "both", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)

@@ -53,7 +53,7 @@ def test_without_the_dense_model_gaps_are_not_stated(settings):
     evaluation = evaluate(settings(dense=None, tasks=("atlas_easy",)))
     assert "dense" not in evaluation.arms and evaluation.gaps == {}
     assert any("--dense" in note for note in evaluation.notes)
-    assert {row[2] for row in table(evaluation)[1]} == {"no dense"}
+    assert {row[2] for row in table(evaluation)[1]} == {"-"}
     results = json.loads(write_report(evaluation)["results"].read_text())
     assert results["idp"]["gap_recovered"] == {}
     assert results["idp"]["notes"] == evaluation.notes

@@ -105,6 +105,7 @@ def test_a_correlation_is_beside_the_mean(paradigms, lm):
     arm = run_arm("dense", IdpLM(lm, selector="none"), [cola], 4)
     assert (cola.metric, cola.higher_is_better, cola.in_mean) == ("mcc", True, False)
     assert arm.items == {} and arm.mean is None and arm.values.keys() == {"cola"}
+    assert cola.chance is None
     assert item_value(cola, {"mcc": (0, 1)}) == 0.0
     assert item_value(cola, {"mcc": (0, 0)}) == item_value(cola, {"mcc": (1, 1)}) == 1.0
 

@@ -67,6 +67,20 @@ def test_a_second_evaluation_of_a_folder_is_refused(settings, watcher):
     assert seen.stages == []  # nothing was loaded
 
 
+def test_results_are_written_while_the_folder_is_held(settings):
+    asked = settings(arms=("compressed",), tasks=("atlas_easy",))
+
+    def then(evaluation):
+        with pytest.raises(OutputError, match="another run is writing"):
+            evaluate(asked)
+        write_report(evaluation)
+
+    evaluate(asked, then=then)
+    assert (asked.output_dir / "results.json").exists()
+    with RunFolder(asked.output_dir).held():
+        pass
+
+
 @pytest.mark.parametrize("data_dir", [None, Path("data") / "tasks"])
 def test_settings_are_found_again(settings, data_dir):
     asked = settings(arms=ARMS, tasks=TASKS, fresh=True, seed=3, data_dir=data_dir)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from local_tasks import CASES, write_cases, write_rows
 
 import idp.evaluate.selectors as module
 from idp.bank.bank import PromptBank
 from idp.errors import SelectorError, TaskError
 from idp.evaluate.selectors import SelectorShop, cache_dir
 from idp.evaluate.settings import Settings
+from idp.evaluate.tasks import load_tasks
 from idp.observer import Silent
 from idp.select.calibration import Calibration
 from idp.select.registry import get_selector
@@ -60,6 +62,23 @@ def test_the_cache_is_not_used_for_other_settings(shop, change):
     folders = set((cache_dir() / "selectors").iterdir())
     shop(**change).make(spec)
     assert len(set((cache_dir() / "selectors").iterdir()) - folders) == 1
+
+
+def test_the_cache_is_not_used_for_other_training_items(lm, bank, tmp_path, monkeypatch):
+    """Read from a folder of the same name."""
+    spec, folder = "attention:calibrate=center", write_cases(tmp_path, ["piqa"])
+    settings = Settings(fit_items=4, data_dir=folder)
+
+    def kept():
+        SelectorShop(lm, bank, load_tasks(["piqa"], folder), settings, Silent()).make(spec)
+        return set((cache_dir() / "selectors").iterdir())
+
+    monkeypatch.setenv("IDP_CACHE", str(tmp_path / "cache"))
+    first = kept()
+    assert kept() == first
+    row = CASES["piqa"].row
+    write_rows(folder / "piqa" / "train.jsonl", [{**row, "question": f"How is number {n} opened?"} for n in range(6)])
+    assert len(kept() - first) == 1
 
 
 def test_the_cache_is_not_used_for_other_prompts(shop, bank, lm):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from made_runs import MODEL
 
 from idp.errors import TaskError
 from idp.report.content import report_of
@@ -33,9 +34,34 @@ def test_the_headline_without_a_dense_model(run, right):
 def test_a_loss_that_may_be_none_is_told_of(run, right):
     arms = {**right, "compressed": right["dense"]}
     report = report_of([read_run(run(arms=arms))])
-    assert "That compression cost anything cannot be told" in report.headline[0]
+    assert "It cannot be told that compression cost anything" in report.headline[0]
     assert any("the interval touches nought, so no share of it can be stated" in note for note in report.notes)
     assert [row[2] for row in report.arms.rows] == ["-"] * 4
+
+
+def test_a_single_item_a_task_has_no_interval_and_a_note(run, right):
+    arms = {name: {task: values[:1] for task, values in found.items()} for name, found in right.items()}
+    arms["compressed"] = {task: [0] for task in arms["compressed"]}
+    report = report_of([read_run(run(arms=arms))])
+    assert [row[1:3] for row in report.arms.rows[:2]] == [["100.00", "-"], ["0.00", "-"]]
+    assert "no share of that is stated" in report.headline[0]
+    assert any("Fewer than 10 items were asked of 2 of the tasks" in note for note in report.notes)
+    assert any("no interval is known, so no share" in note for note in report.notes)
+
+
+def test_arms_without_a_choice_are_no_prompts_that_regain(run, right):
+    arms = {"dense": right["dense"], "compressed": right["compressed"], "random": right["router"]}
+    report = report_of([read_run(run(arms=arms))])
+    assert "No prompts were evaluated" not in report.headline[0] and report.fates == {}
+    plain = report_of([read_run(run("plain", arms={name: right[name] for name in ("dense", "compressed")}))])
+    assert plain.headline[0].endswith("No prompts were evaluated.")
+
+
+def test_seeds_of_several_models_are_put_together_model_by_model(run):
+    runs = [read_run(run(str(seed), seed=seed)) for seed in (0, 1)]
+    runs += [read_run(run(f"b{seed}", seed=seed, model={**MODEL, "name": "other"})) for seed in (0, 1)]
+    table = report_of(runs).seeds
+    assert table is not None and {row[0] for row in table.rows} == {"tiny", "other"}
 
 
 def test_an_arm_that_failed_has_a_row_and_a_note(run):
@@ -59,7 +85,7 @@ def test_the_command_repeats_the_run(run):
 def test_several_runs_share_a_table_and_notes(run):
     report = report_of([read_run(run("a")), read_run(run("b", seed=1, failed={"random": "no luck"}))])
     assert report.arms.headers[0] == "run" and len(report.arms.rows) == 9
-    assert report.seeds is not None and ["dense", "compressed"] in [list(row[:2]) for row in report.seeds.rows]
+    assert report.seeds is not None and ["dense", "compressed"] in [list(row[1:3]) for row in report.seeds.rows]
     assert sum(note.startswith("Accuracies in percent") for note in report.notes) == 1
     assert "tiny, seed 1: arm 'random' failed: no luck" in report.notes
 

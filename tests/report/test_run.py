@@ -24,11 +24,9 @@ def test_items_are_read_as_they_were_judged(run):
 
 
 def test_generated_answers_are_read(run):
-    folder = run()
     row = {**choice_row("easy", 0, True, None), "arguments": [["Where?", {"until": ["."]}]], "target": "east"}
     row["filtered_resps"] = [" due east "]
-    (folder / "samples_easy_router.jsonl").write_text(json.dumps(row) + "\n")
-    [item] = read_run(folder).items["router"]["easy"]
+    [item] = asked(run, [row])
     assert (item.question, item.right, item.given) == ("Where?", "east", "due east")
 
 
@@ -55,9 +53,12 @@ def test_a_folder_without_an_evaluation(tmp_path):
     [
         (lambda results: results["idp"].pop("schema"), r"older version of idp \(schema 1, not 2\)"),
         (lambda results: results["idp"].update(schema=SCHEMA + 1), "newer version of idp"),
+        (lambda results: results["idp"].update(schema="2"), "a schema that is no number"),
+        (lambda results: results["idp"].pop("arms"), "is damaged"),
+        (lambda results: results["idp"].update(main_arm="nobody"), "is damaged"),
         (lambda results: results.pop("idp"), "was not written by idp eval"),
     ],
-    ids=["older", "newer", "lm-eval's"],
+    ids=["older", "newer", "no number", "no arms", "no main arm", "lm-eval's"],
 )
 def test_results_of_another_kind_are_refused(run, change, message):
     folder = run()
@@ -94,19 +95,38 @@ def test_a_group_is_read_as_one_task_by_one_filter(run):
 
 
 def test_items_of_a_correlation_are_right_where_both_labels_agree(run):
-    folder = run()
     row = {**choice_row("easy", 0, True, None), "acc": [1, 0]}
-    (folder / "samples_easy_router.jsonl").write_text(
-        json.dumps(row) + "\n" + json.dumps({**row, "acc": [1, 1]}) + "\n"
-    )
-    assert [item.value for item in read_run(folder).items["router"]["easy"]] == [0.0, 1.0]
+    assert [item.value for item in asked(run, [row, {**row, "acc": [1, 1]}])] == [0.0, 1.0]
 
 
-def asked(run, rows):
-    """Items as they are read of some samples."""
-    folder = run()
-    (folder / "samples_easy_router.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def asked(run, rows, metric="acc", name="run"):
+    """Items as they are read of some samples, which are all that a task has."""
+    folder = run(name)
+    results = json.loads((folder / "results.json").read_text())
+    results["idp"]["metrics"]["easy"] = metric
+    results["n-samples"]["easy"]["effective"] = len(rows)
+    (folder / "results.json").write_text(json.dumps(results))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "samples_easy_router.jsonl").write_text(lines, encoding="utf-8")
     return read_run(folder).items["router"]["easy"]
+
+
+def test_text_may_hold_whatever_ends_a_line_elsewhere(run):
+    row = choice_row("easy", 0, True, None)
+    question = "Where\u2028is it,\x85and why?"
+    [item] = asked(run, [{**row, "arguments": [[question, " here"], [question, " there"], [question, " nowhere"]]}])
+    assert item.question == question
+
+
+@pytest.mark.parametrize(
+    "change", [lambda lines: lines[:-1], lambda lines: lines[::-1], lambda lines: [*lines, lines[0]]]
+)
+def test_items_that_are_not_those_of_the_other_arms_are_not_known(run, change):
+    folder = run()
+    file = folder / "samples_easy_router.jsonl"
+    file.write_text("".join(change(file.read_text().splitlines(keepends=True))))
+    found = read_run(folder)
+    assert found.without_items == ["easy"] and "easy" in found.items["dense"]
 
 
 def test_options_that_fill_a_blank_are_told_apart(run):
@@ -114,21 +134,25 @@ def test_options_that_fill_a_blank_are_told_apart(run):
     row = {
         **choice_row("easy", 0, False, None),
         "arguments": [[each, " was too big."] for each in contexts],
-        "target": 0,
+        "target": "was too big.",  # as lm-eval keeps it
     }
     [item] = asked(run, [{**row, "filtered_resps": [[-3.0, False], [-1.0, False]]}])
     assert item.question == "The cup did not fit the box because the _ was too big."
     assert (item.right, item.given) == ("cup", "box")
+    [item] = asked(run, [{**row, "filtered_resps": [[-1.0, False], [-3.0, False]], "acc": 1.0}], name="right")
+    assert (item.right, item.given) == ("cup", "cup")
+    three = [*row["arguments"], ["The cup did not fit the box because the lid", " was too big."]]
+    [item] = asked(
+        run,
+        [{**row, "arguments": three, "filtered_resps": [[-3.0, False], [-1.0, False], [-2.0, False]]}],
+        name="three",
+    )
+    assert (item.right, item.given) == ("was too big.", "box")  # which of the two others it is cannot be told
 
 
 def test_the_answer_given_is_the_one_that_was_judged(run):
     """By length, a long option may win that is less likely as a whole."""
     row = {**choice_row("easy", 0, True, None), "arguments": [["Where?", " a"], ["Where?", " far away from here"]]}
     row |= {"filtered_resps": [[-2.0, False], [-6.0, False]], "target": 1, "acc_norm": 1.0}
-    folder = run()
-    results = json.loads((folder / "results.json").read_text())
-    results["idp"]["metrics"]["easy"] = "acc_norm"
-    (folder / "results.json").write_text(json.dumps(results))
-    (folder / "samples_easy_router.jsonl").write_text(json.dumps(row) + "\n")
-    [item] = read_run(folder).items["router"]["easy"]
+    [item] = asked(run, [row], "acc_norm")
     assert (item.right, item.given, item.value) == ("far away from here", "far away from here", 1.0)

@@ -6,7 +6,7 @@ from idp.stats.resampling import Interval
 
 def test_the_words_for_numbers():
     assert [percent(None), percent(float("nan")), percent(0.123), percent(0.12345, 2)] == ["-", "-", "12.3", "12.35"]
-    assert interval(None) == "no dense"
+    assert interval(None) == "-"
     assert [p_text(0.0001), p_text(0.0123)] == ["<0.001", "0.012"]
 
     assert p_text(None) == "-"

@@ -12,7 +12,7 @@ def arms_of(rows):
     """Three arms of two tasks, from rows of three results an item."""
     table = np.array(rows, dtype=np.float64)
     return {
-        name: {"one": table[:, i], "two": table[::-1, i][: max(1, len(table) // 2)]}
+        name: {"one": table[:, i], "two": table[::-1, i][: max(2, len(table) // 2)]}
         for i, name in enumerate(("dense", "compressed", "router"))
     }
 

@@ -17,6 +17,8 @@ __all__ = ["find", "read"]
 
 _OPEN: dict[str, Callable[..., IO[Any]]] = {".jsonl": open, ".jsonl.xz": lzma.open, ".jsonl.gz": gzip.open}
 _UNREADABLE = (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError)
+_TEXTS = {"question", "context", "text", "good", "bad", "solution"}
+_LISTS = {"choices", "answers"}
 _Line = tuple[int, Row]
 
 
@@ -75,7 +77,17 @@ def _parsed(path: Path, number: int, line: str) -> Row:
 
 
 def _checked(row: Row) -> Row:
-    """An answer is the place of one of the choices; a negative one would be counted from the end."""
-    if "choices" in row and row["answer"] not in range(len(row["choices"])):
+    """Refuse what a template would make something else of.
+
+    An answer is the place of one of the choices; a negative one would be counted from the end.
+    """
+    for name in _TEXTS & row.keys():
+        if not isinstance(row[name], str):
+            raise ValueError(f"{name!r} has to be a text, and is {row[name]!r}")
+    for name in _LISTS & row.keys():
+        words = row[name]
+        if not (isinstance(words, list) and words and all(isinstance(each, str) for each in words)):
+            raise ValueError(f"{name!r} has to be a list of texts, and is {words!r}")
+    if "choices" in row and (isinstance(row["answer"], bool) or row["answer"] not in range(len(row["choices"]))):
         raise ValueError(f"the answer {row['answer']!r} is the place of none of {len(row['choices'])} choices")
     return row

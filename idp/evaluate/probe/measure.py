@@ -84,22 +84,18 @@ def probe(
     if not knows_world(compressed.tokenizer):
         raise TaskError("facts are known of the reference world alone, which only the reference models have learned.")
     told = observer or Silent()
-    for arm in arms:
-        get_selector(SELECTOR_OF.get(arm, arm))  # what is unknown is told before anything is asked
+    prompted = _prepared(dense, compressed, bank, arms, seed)
     notes: list[str] = []
     repair = None if lora is None else _possible(compressed, lora, notes)
     world = build_world(0)
     asked = ask_facts(compressed, world, per_split, seed)
-    plain = {"dense": (dense, "none"), "compressed": (compressed, "none")}
-    chosen = {arm: (compressed, SELECTOR_OF.get(arm, arm)) for arm in arms}
     right: dict[str, Array] = {}
     inside: dict[str, Inside] = {}
-    for name, (lm, selector) in {**plain, **chosen}.items():
+    for name, model in prompted.items():
         told.stage(name, len(asked))
-        prompted = prepare(lm, None if selector == "none" else bank, selector, seed=seed)
-        choices = _choices(prompted, asked)
-        right[name] = _right(prompted, asked, choices, told)
-        if looked := _inside(prompted, asked, choices):
+        choices = _choices(model, asked)
+        right[name] = _right(model, asked, choices, told)
+        if looked := _inside(model, asked, choices):
             inside[name] = looked
     if repair is not None:
         right[LORA] = _with_lora(repair(), asked, lora_steps, seed, told)
@@ -115,6 +111,20 @@ def probe(
         inside=inside,
         notes=notes,
     )
+
+
+def _prepared(
+    dense: LanguageModel, compressed: LanguageModel, bank: PromptBank, arms: Sequence[str], seed: int
+) -> dict[str, DynamicPromptModel]:
+    """The models and every way of choosing, made before anything is asked: what cannot be made is told at once."""
+    for arm in arms:
+        if arm in ("dense", "compressed", "oracle"):
+            raise TaskError(
+                f"{arm!r} is no way of choosing that could be probed; dense and compressed are asked anyway."
+            )
+        get_selector(SELECTOR_OF.get(arm, arm))
+    plain = {name: prepare(lm, None, "none", seed=seed) for name, lm in (("dense", dense), ("compressed", compressed))}
+    return plain | {arm: prepare(compressed, bank, SELECTOR_OF.get(arm, arm), seed=seed) for arm in arms}
 
 
 def _choices(prompted: DynamicPromptModel, asked: Sequence[Asked]) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from idp.errors import OutputError
 from idp.evaluate.probe.layers import Inside
 from idp.evaluate.probe.result import NULL, Probed, Regain, Row
 from idp.files import atomic_write_bytes, atomic_write_text, json_text
@@ -15,7 +16,7 @@ from idp.report.markdown import table_lines
 from idp.report.tables import Table
 from idp.report.words import interval, p_text, percent
 
-__all__ = ["accuracy_table", "headline", "inside_table", "regain_table", "to_markdown", "write"]
+__all__ = ["accuracy_table", "headline", "inside_table", "regain_table", "require_place", "to_markdown", "write"]
 
 
 def headline(found: Probed) -> list[str]:
@@ -33,7 +34,7 @@ def _verdict(regain: Regain) -> str:
     luck = f"{unseen} of those about facts never seen (p {p_text(regain.p)})"
     more = regain.shares["evaluation"].value > regain.shares["unseen"].value
     if regain.p < 0.05 and more:
-        return f"{told}, and {luck}: what it gives back was displaced, not lost."
+        return f"{told}, and {luck}: more than luck, so part of it was displaced and not lost."
     return f"{told}, and {luck}: luck could have done it."
 
 
@@ -83,6 +84,20 @@ def to_markdown(found: Probed) -> str:
     return "\n".join([*lines, *[f"- {note}" for note in found.notes]]).rstrip() + "\n"
 
 
+def require_place(folder: Path) -> None:
+    """Check that a report could be written, before minutes are spent on what it says.
+
+    Raises:
+        OutputError: the folder cannot be made.
+        MissingExtraError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}. Choose another --output.") from error
+
+
 def write(found: Probed, folder: Path) -> list[Path]:
     """Write `probe.json`, `probe.md` and, where prompts were in front of anything, `probe.png`.
 
@@ -91,12 +106,11 @@ def write(found: Probed, folder: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed.
     """
     paths = [folder / "probe.json", folder / "probe.md"]
-    picture = draw(found.inside) if found.inside else None
     atomic_write_text(paths[0], json_text(found.to_dict()))
     atomic_write_text(paths[1], to_markdown(found))
-    if picture is not None:
+    if found.inside:
         paths.append(folder / "probe.png")
-        atomic_write_bytes(paths[-1], picture)
+        atomic_write_bytes(paths[-1], draw(found.inside))
     return paths
 
 

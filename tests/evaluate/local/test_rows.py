@@ -81,7 +81,12 @@ def test_tags_are_replaced_by_their_tasks(tmp_path):
         ('{"question": "a", "choices": ["b", "c"], "answer": 2}', "answer 2 is the place of none of 2"),
         ('{"question": "a", "choices": ["b", "c"], "answer": -1}', "answer -1 is the place of none of 2"),
         ('{"question": "a", "choices": ["b", "c", "d"], "answer": 1}', "no row of 'piqa'"),
-        ('{"question": "a", "choices": 2, "answer": 1}', "no row of 'piqa'"),
+        ('{"question": "a", "choices": 2, "answer": 1}', "'choices' has to be a list of texts"),
+        ('{"question": "a", "choices": "bc", "answer": 1}', "'choices' has to be a list of texts"),
+        ('{"question": "a", "choices": ["b", null], "answer": 1}', "'choices' has to be a list of texts"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": true}', "answer True is the place of none of 2"),
+        ('{"question": null, "choices": ["b", "c"], "answer": 1}', "'question' has to be a text"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": 1, "answers": []}', "'answers' has to be a list of texts"),
     ],
 )
 def test_a_broken_line_is_named_by_its_number(folder, line, message):

@@ -85,7 +85,7 @@ def test_accuracy_by_set(probed):
 
 def test_the_verdict_says_displaced_only_beyond_luck(probed):
     good, lucky = headline(probed)
-    assert good.startswith("good has right again 80 % [") and good.endswith("was displaced, not lost.")
+    assert good.startswith("good has right again 80 % [") and good.endswith("part of it was displaced and not lost.")
     assert lucky.endswith("luck could have done it.")
 
 
