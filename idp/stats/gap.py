@@ -27,7 +27,8 @@ def gap_recovered(arm: str, means: Mapping[str, float], boot: Mapping[str, Array
         boot: their resampled means (`bootstrap_means`), `(R,)` each.
 
     Returns:
-        The share; NaN where the interval of the gap touches nought, since it then may as well be a share of nothing.
+        The share; NaN where the interval of the gap touches nought, since it then may as well be a share of nothing. A
+        gap the other way round, as of losses, has shares too; where it says that compression helped, callers state none.
     """
     if gap_size(means, boot).touches_zero:
         return _UNDEFINED
