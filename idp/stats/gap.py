@@ -28,7 +28,7 @@ def gap_recovered(arm: str, means: Mapping[str, float], boot: Mapping[str, Array
 
     Returns:
         The share; NaN where the interval of the gap touches nought, since it then may as well be a share of nothing. A
-        gap the other way round, as of losses, has shares too; where it says that compression helped, callers state none.
+        gap the other way round, as of losses, has shares too; where that says that compression helped, none is stated.
     """
     if gap_size(means, boot).touches_zero:
         return _UNDEFINED
