@@ -59,12 +59,12 @@ def test_open_book_answers_are_no_evidence_of_knowledge(right):
 
 def test_an_arm_that_only_guesses_is_seldom_called_a_repair():
     """Answers drawn anew at chance, on what was lost of either set: the test errs in 5 % of studies at most."""
-    rng, found = np.random.default_rng(0), []
+    asked, rng, found = asked_of(), np.random.default_rng(0), []
     for _ in range(300):
         dense = (rng.random(180) < 0.6).astype(float)
         compressed = np.where(rng.random(180) < 0.5, dense, 0.0)
         arm = (rng.random(180) < 0.25).astype(float)
-        found.append(regains(asked_of(), {"dense": dense, "compressed": compressed, "arm": arm})[0].p < 0.05)
+        found.append(regains(asked, {"dense": dense, "compressed": compressed, "arm": arm})[0].p < 0.05)
     assert np.mean(found) <= 0.05
 
 
