@@ -87,8 +87,8 @@ def _with_counts(found: Paired, a: Array, b: Array) -> Paired:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number (Holm 1979; statsmodels)."""
-    if not p_values:
-        return []
+    if len(p_values) < 2:  # nothing to correct, and statsmodels collects garbage at every call, which takes its time
+        return [*p_values]
     from statsmodels.stats.multitest import multipletests
 
     return [float(p) for p in multipletests(p_values, method="holm")[1]]
