@@ -129,7 +129,10 @@ def eval_command(
         resume=resume,
     )
     if rank() == 0:  # of several processes that share an evaluation, one tells
-        (_print_json if json else _print_report)(evaluation, written)
+        if json:
+            typer.echo(written.paths["results"].read_text(encoding="utf-8"), nl=False)
+        else:
+            _print_report(evaluation, written)
     if evaluation.failed:  # what did not is told all the same
         raise typer.Exit(1)
 
@@ -226,8 +229,3 @@ def _print_report(evaluation: Evaluation, written: _Written) -> None:
     typer.echo(f"\nResults: {written.paths['results']}")
     typer.echo(f"Report:  {written.paths['report']}")
     typer.echo(f"Samples: {written.paths['samples'] / 'samples_*.jsonl'}")
-
-
-def _print_json(_: Evaluation, written: _Written) -> None:
-    """What stands in the results file, byte for byte."""
-    typer.echo(written.paths["results"].read_text(encoding="utf-8"), nl=False)

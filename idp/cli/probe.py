@@ -14,9 +14,11 @@ from idp.cli.options import Debug, Device, DType, Json, Seed, check_names, split
 from idp.cli.quiet import hush
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from idp.bank.bank import PromptBank
     from idp.evaluate.probe.result import Probed
+    from idp.model.loaded import LanguageModel
     from idp.observer import Observer
 
 
@@ -54,7 +56,20 @@ def probe_command(
             from idp.evaluate.probe.report import require_place
 
             require_place(output)
-        found = _probe(model, bank, arms, facts, lora, lora_steps, seed, device, dtype, observer)
+        from idp.evaluate.probe.measure import ARMS, probe
+
+        dense, compressed, prompts, again = _loaded(model, bank, device, dtype, observer)
+        found = probe(
+            dense,
+            compressed,
+            prompts,
+            arms=split_names(arms) if arms else ARMS,
+            per_split=facts,
+            lora=again if lora else None,
+            lora_steps=lora_steps,
+            seed=seed,
+            observer=observer,
+        )
     try:
         paths = _write(found, output) if output else []
     finally:  # what could not be written is seen at least
@@ -64,21 +79,12 @@ def probe_command(
             typer.echo(f"Written: {path}")
 
 
-def _probe(
-    model: str,
-    bank: str | None,
-    arms: str | None,
-    facts: int,
-    lora: bool,
-    lora_steps: int,
-    seed: int,
-    device: str,
-    dtype: str,
-    observer: Observer,
-) -> Probed:
+def _loaded(
+    model: str, bank: str | None, device: str, dtype: str, observer: Observer
+) -> tuple[LanguageModel, LanguageModel, PromptBank, Callable[[], LanguageModel]]:
+    """The dense and the compressed model, the bank, and what loads the compressed model again."""
     from idp.bank.bank import PromptBank
     from idp.errors import TaskError
-    from idp.evaluate.probe.measure import ARMS, probe
     from idp.model.aliases import resolve
     from idp.model.load import load
 
@@ -87,20 +93,10 @@ def _probe(
         raise TaskError(f"{model} cannot be probed: it has no dense model or no bank; `idp probe reference` has both.")
     prompts = PromptBank.load(bank or str(spec.bank))
     observer.stage(f"loading {spec.name}", None)
-    compressed = load(spec, device=device, dtype=dtype)
+    again = partial(load, spec, device=device, dtype=dtype)
+    compressed = again()
     prompts.require(compressed.fingerprint)
-    dense = load(spec.dense, device=device, dtype=compressed.dtype)
-    return probe(
-        dense,
-        compressed,
-        prompts,
-        arms=split_names(arms) if arms else ARMS,
-        per_split=facts,
-        lora=partial(load, spec, device=device, dtype=dtype) if lora else None,
-        lora_steps=lora_steps,
-        seed=seed,
-        observer=observer,
-    )
+    return load(spec.dense, device=device, dtype=compressed.dtype), compressed, prompts, again
 
 
 def _write(found: Probed, output: Path) -> Sequence[Path]:

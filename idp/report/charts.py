@@ -9,7 +9,7 @@ from typing import Any
 
 from idp.errors import needing
 from idp.report.items import told
-from idp.report.run import Run
+from idp.report.run import PLAIN, Run
 
 __all__ = ["bundle", "charts", "require_charts"]
 
@@ -87,7 +87,7 @@ def _percent(value: float | None) -> float | None:
 
 def _forest(alt: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
     """Share of the gap that every arm gives back, with its interval."""
-    kept = [row for row in rows if row["gap"] is not None and row["arm"] not in ("dense", "compressed")]
+    kept = [row for row in rows if row["gap"] is not None and row["arm"] not in PLAIN]
     if not kept:
         return None
     order = list(dict.fromkeys(row["arm"] for row in kept))
@@ -146,24 +146,13 @@ def _runs(alt: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
 
 def _choices(alt: Any, run: Run) -> Any:
     """How often each prompt was chosen for the items of each task, in percent; the arm is picked below."""
-    arms = [name for name in run.arms if name not in ("dense", "compressed") and run.items[name]]
+    arms = [name for name in run.arms if name not in PLAIN and run.items[name]]
     rows = [row for arm in arms for row in _chosen(run, arm)]
     if not rows:
         return None
     first = run.main_arm if run.main_arm in arms else arms[0]
     pick = alt.param(name="arm", value=first, bind=alt.binding_select(options=arms, name="Arm: "))
-    chart = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_rect()
-        .encode(
-            x=alt.X("prompt:N", title=None, sort=None, axis=alt.Axis(labelAngle=-60, labelLimit=140)),
-            y=alt.Y("task:N", title=None, sort=None),
-            color=alt.Color("share:Q", title="% of items", scale=alt.Scale(scheme="blues", domain=[0, 100])),
-            tooltip=["task:N", "prompt:N", alt.Tooltip("share:Q", format=".1f")],
-        )
-        .add_params(pick)
-        .transform_filter("datum.arm == arm")
-    )
+    chart = _heat_map(alt, rows, "prompt", "% of items").add_params(pick).transform_filter("datum.arm == arm")
     return _sized(chart, max(90, 24 * len(run.tasks)))
 
 
@@ -182,22 +171,27 @@ def _chosen(run: Run, arm: str) -> list[dict[str, Any]]:
 def _items(alt: Any, run: Run) -> Any:
     """Share of the items that compression lost which every arm gives back, task by task."""
     rows = [
-        {"arm": arm, "task": task, "regained": 100 * back / lost, "items": f"{back} of {lost}"}
+        {"arm": arm, "task": task, "share": 100 * back / lost, "items": f"{back} of {lost}"}
         for arm, task, back, lost in told(run)
         if lost
     ]
     if not rows:
         return None
-    return _sized(
+    chart = _heat_map(alt, rows, "arm", "% regained", "items:N")
+    return _sized(chart, max(90, 24 * len({row["task"] for row in rows})))
+
+
+def _heat_map(alt: Any, rows: Sequence[Mapping[str, Any]], across: str, title: str, *tips: str) -> Any:
+    """Tasks down, something across, and the share of each pair in colour."""
+    return (
         alt.Chart(alt.Data(values=rows))
         .mark_rect()
         .encode(
-            x=alt.X("arm:N", title=None, sort=None, axis=alt.Axis(labelAngle=-40, labelLimit=140)),
+            x=alt.X(f"{across}:N", title=None, sort=None, axis=alt.Axis(labelAngle=-60, labelLimit=140)),
             y=alt.Y("task:N", title=None, sort=None),
-            color=alt.Color("regained:Q", title="% regained", scale=alt.Scale(scheme="blues", domain=[0, 100])),
-            tooltip=["task:N", "arm:N", "items:N", alt.Tooltip("regained:Q", format=".1f")],
-        ),
-        max(90, 24 * len({row["task"] for row in rows})),
+            color=alt.Color("share:Q", title=title, scale=alt.Scale(scheme="blues", domain=[0, 100])),
+            tooltip=["task:N", f"{across}:N", *tips, alt.Tooltip("share:Q", format=".1f")],
+        )
     )
 
 

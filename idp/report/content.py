@@ -11,14 +11,11 @@ from idp.files import public_name
 from idp.report.comparison import check_same_items, labels
 from idp.report.items import Fate, fates
 from idp.report.notes import notes
-from idp.report.run import Run, interval_in
+from idp.report.run import PLAIN, Run, interval_in
 from idp.report.tables import Table, arms_table, fates_table, pairs_table, seeds_table, tasks_table
 from idp.report.words import interval, percent, points
 
 __all__ = ["Report", "report_of"]
-
-PLAIN = ("dense", "compressed")
-"""Arms without prompts."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from idp.report.run import Item, Run
+from idp.report.run import PLAIN, Item, Run
 
 __all__ = ["Fate", "fates", "told"]
 
@@ -40,13 +40,13 @@ def fates(run: Run, arm: str, examples: int = 3) -> list[Fate]:
     Returns:
         A row a task in the mean whose items are right or wrong; none without a dense or a compressed arm.
     """
-    if not {"dense", "compressed", arm} <= run.items.keys():
+    if not {*PLAIN, arm} <= run.items.keys():
         return []
     return [fate for task in run.in_mean if (fate := _fate(run, task, arm, examples)) is not None]
 
 
 def _fate(run: Run, task: str, arm: str, examples: int) -> Fate | None:
-    known = [run.items[name].get(task) for name in ("dense", "compressed", arm)]
+    known = [run.items[name].get(task) for name in (*PLAIN, arm)]
     if not all(known):
         return None
     rows = list(zip(*(found or () for found in known), strict=True))
@@ -62,6 +62,6 @@ def _fate(run: Run, task: str, arm: str, examples: int) -> Fate | None:
 def told(run: Run) -> Iterator[tuple[str, str, int, int]]:
     """Arm, task, items regained and items lost, for every arm with prompts."""
     for arm in run.arms:
-        if arm not in ("dense", "compressed"):
+        if arm not in PLAIN:
             for fate in fates(run, arm, examples=0):
                 yield arm, fate.task, fate.regained, fate.lost

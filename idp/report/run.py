@@ -16,7 +16,10 @@ import numpy as np
 from idp.errors import OutputError, TaskError
 from idp.stats.resampling import Array, Interval
 
-__all__ = ["SCHEMA", "Item", "Run", "interval_in", "judged", "read_run"]
+__all__ = ["PLAIN", "SCHEMA", "Item", "Run", "interval_in", "judged", "read_run"]
+
+PLAIN = ("dense", "compressed")
+"""Arms without prompts."""
 
 SCHEMA = 2
 """Of `results.json`, under ``idp.schema``; files of the first one do not say it."""

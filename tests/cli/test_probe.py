@@ -47,7 +47,7 @@ def test_what_cannot_be_written_in_the_end_is_seen(idp_command: Run, tmp_path: P
 
 
 def test_where_nothing_can_be_written_nothing_is_measured(idp_command: Run, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("idp.cli.probe._probe", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("idp.cli.probe._loaded", lambda *_: pytest.fail("loaded"))
     (tmp_path / "file").write_text("")
     result = idp_command("probe", "--output", tmp_path / "file")
     assert result.exit_code == 1 and "Choose another --output" in " ".join(result.stderr.split())
