@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class EvalTask:
         content = json.dumps(docs, sort_keys=True, default=str, ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
-    @property
+    @cached_property
     def chance(self) -> float | None:
         """Accuracy of guessing, where the number of options is fixed."""
         if self.task.OUTPUT_TYPE != "multiple_choice" or self.metric == "exact_match":

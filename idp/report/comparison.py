@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from idp.errors import TaskError
@@ -10,7 +10,7 @@ from idp.report.run import Run
 from idp.stats.resampling import Items
 from idp.stats.seeds import AcrossSeeds, across_seeds
 
-__all__ = ["SeedRow", "alike", "check_same_items", "labels", "over_seeds"]
+__all__ = ["SeedRow", "check_same_items", "labels", "over_seeds"]
 
 _BASES = ("compressed", "static")
 _MAY_DIFFER = ("seed", "fresh", "resume", "batch_size")
@@ -21,11 +21,13 @@ class SeedRow:
     """Two arms over several seeds.
 
     Attributes:
+        model: the compressed model.
         a: an arm.
         b: the arm it is compared with.
         found: their difference over the seeds.
     """
 
+    model: str
     a: str
     b: str
     found: AcrossSeeds
@@ -59,27 +61,30 @@ def labels(runs: Sequence[Run]) -> list[str]:
     return [f"{run.name}, {run.folder}" for run in runs]
 
 
-def alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Put runs together that differ in nothing but their seeds."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(_subject(run), []).append(run)
-    return [*found.values()]
-
-
 def over_seeds(runs: Sequence[Run]) -> list[SeedRow]:
     """Compare every arm with the compressed model and the static prompt over runs that differ in their seeds alone.
 
     Returns:
-        A row a pair; none unless all runs are of one model and bank, with seeds of their own.
+        A row a pair, for each model and bank of which there are several runs with seeds of their own.
     """
-    if len(runs) < 2 or len({_subject(run) for run in runs}) > 1 or len({run.idp["seed"] for run in runs}) < len(runs):
-        return []
-    if not all(_is_complete(run) for run in runs):
-        return []
+    subjects: dict[str, list[Run]] = {}
+    for run in runs:
+        subjects.setdefault(_subject(run), []).append(run)
+    return [row for own in subjects.values() if _are_comparable(own) for row in _rows(own)]
+
+
+def _rows(runs: Sequence[Run]) -> Iterator[SeedRow]:
     common = [arm for arm in runs[0].arms if all(arm in run.arms for run in runs)]
-    pairs = [(a, b) for b in _BASES if b in common for a in common if a not in (b, "compressed")]
-    return [SeedRow(a, b, across_seeds([_difference(run, a, b) for run in runs])) for a, b in pairs]
+    for base in _BASES:
+        for arm in common:
+            if base in common and arm not in (base, "compressed"):
+                found = across_seeds([_difference(run, arm, base) for run in runs])
+                yield SeedRow(runs[0].name, arm, base, found)
+
+
+def _are_comparable(runs: Sequence[Run]) -> bool:
+    seeds = {run.idp["seed"] for run in runs}
+    return 1 < len(seeds) == len(runs) and all(_is_complete(run) for run in runs)
 
 
 def _is_complete(run: Run) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from idp.report.comparison import alike, over_seeds
+from idp.report.comparison import over_seeds
 from idp.report.items import fates
 from idp.report.run import Run, interval_in
 from idp.report.words import arm_title, interval, measure, p_text, percent, points
@@ -105,8 +105,8 @@ def _share(part: int, whole: int) -> str:
 
 def seeds_table(runs: Sequence[Run]) -> Table | None:
     """Differences over several seeds, for each model and bank of which there are some."""
-    found = [(own[0].name, row) for own in alike(runs) for row in over_seeds(own)]
+    found = over_seeds(runs)
     if not found:
         return None
-    rows = [[name, row.a, row.b, points(row.found.difference), f"{100 * row.found.spread:.2f}"] for name, row in found]
+    rows = [[row.model, row.a, row.b, points(row.found.difference), f"{100 * row.found.spread:.2f}"] for row in found]
     return Table(["model", "arm", "minus", "points over seeds [95 %]", "spread between seeds"], rows, words=3)
