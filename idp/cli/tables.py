@@ -13,18 +13,26 @@ from rich.text import Text
 if TYPE_CHECKING:
     from idp.evaluate.evaluation import Evaluation
 
-BEFORE, AFTER = 3, 2
-"""Columns of the report's table before and after those of the tasks."""
+AFTER = 2
+"""Columns of the report's table after those of the tasks."""
 
 _ANY_WIDTH = 100_000
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the main table, the paired differences and the footnotes."""
-    from idp.evaluate.report import footnotes, paired_rows, table
+    from idp.evaluate.report import footnotes, paired_rows, run_of, table
+    from idp.evaluate.tasks import columns
+    from idp.report.tables import sets_table
 
-    for part in main_tables(*table(evaluation), console, main=evaluation.main_arm.name):
+    headers, rows = table(evaluation)
+    before = len(headers) - AFTER - len(columns(evaluation.tasks))
+    for part in main_tables(headers, rows, console, before=before, main=evaluation.main_arm.name):
         console.print(part, "")
+    run = run_of(evaluation)
+    if (sets := sets_table(run)) is not None:
+        console.print(Text("Tasks that the dense model can do", style="bold"))
+        console.print(*column_groups(sets.headers, sets.rows, console, words=sets.words, gap=2), "", sep="\n")
     if rows := paired_rows(evaluation.headline):
         console.print(Text("Paired differences in points", style="bold"))
         console.print(grid(["arm", "minus", "difference [95 %]", "p (Holm)"], rows, words=2), "")
@@ -32,39 +40,49 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         console.print(Text(f"- {line}", style="dim"))
 
 
-def main_tables(headers: list[str], rows: list[list[str]], console: Console, main: str = "") -> list[Table]:
+def main_tables(
+    headers: list[str], rows: list[list[str]], console: Console, *, before: int, main: str = ""
+) -> list[Table]:
     """One table where the console is wide enough, else a summary, and tasks as rows with arms as columns.
 
     Args:
-        headers: of the report's table: arm, mean, gap, one for each task, tokens, seconds.
+        headers: of the report's table: arm, mean, shares, one for each task, tokens, seconds.
         rows: one an arm.
         console: whose width counts.
+        before: how many columns stand before those of the tasks.
         main: the arm to be set off.
     """
     whole = grid(headers, rows, main=main)
     if fits(whole, console):
         return [whole]
     last = len(headers) - AFTER
-    summary = [row[:BEFORE] + row[last:] for row in rows]
-    tasks = [[name, *(row[place] for row in rows)] for place, name in enumerate(headers[:last]) if place >= BEFORE]
+    summary = [row[:before] + row[last:] for row in rows]
+    tasks = [[name, *(row[place] for row in rows)] for place, name in enumerate(headers[:last]) if place >= before]
     arms = [_in_two_lines(row[0]) for row in rows]
     return [
-        *column_groups(headers[:BEFORE] + headers[last:], summary, console, main=main, gap=2),
+        *column_groups(headers[:before] + headers[last:], summary, console, main=main, gap=2),
         *column_groups(["task", *arms], tasks, console),
     ]
 
 
 def column_groups(
-    headers: list[str], rows: list[list[str]], console: Console, *, main: str = "", gap: int = 1
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    *,
+    main: str = "",
+    gap: int = 1,
+    words: int = 1,
 ) -> list[Table]:
-    """Tables with the same first column and as many of the others as fit, none cut and none left out."""
+    """Tables with the same first columns, those of words, and as many of the others as fit, none cut or left out."""
 
     def made(columns: list[int]) -> Table:
-        chosen = [0, *columns]
-        return grid([headers[c] for c in chosen], [[row[c] for c in chosen] for row in rows], main=main, gap=gap)
+        chosen = [*range(words), *columns]
+        cells = [[row[c] for c in chosen] for row in rows]
+        return grid([headers[c] for c in chosen], cells, main=main, words=words, gap=gap)
 
-    tables, columns = [], [1]
-    for column in range(2, len(headers)):
+    tables, columns = [], [words]
+    for column in range(words + 1, len(headers)):
         if not fits(made([*columns, column]), console):
             tables.append(made(columns))
             columns = []

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from compressed_tensors.utils import match_named_modules, update_offload_parameter
 from llmcompressor.core import Event, State
 from llmcompressor.modifiers import Modifier
 from pydantic import Field
 from torch import Tensor, nn
 
-__all__ = ["OneShotMagnitudeModifier", "largest"]
+from idp.model.variants import largest
+
+__all__ = ["OneShotMagnitudeModifier"]
 
 
 class OneShotMagnitudeModifier(Modifier):
@@ -39,22 +40,3 @@ class OneShotMagnitudeModifier(Modifier):
         for _, module in match_named_modules(state.model, self.targets, self.ignore):
             weight: Tensor = module.weight
             update_offload_parameter(module, "weight", weight * largest(weight, self.sparsity, self.mask_structure))
-
-
-def largest(weight: Tensor, sparsity: float, structure: str = "0:0") -> Tensor:
-    """Return the mask `(out, in)` of the weights that are kept; of equals those that come first go.
-
-    Args:
-        weight: matrix `(out, in)`.
-        sparsity: share that goes, rounded down to whole weights.
-        structure: `n:m` for `n` of every `m` in a row, instead of a share of all.
-
-    Example:
-        >>> largest(torch.tensor([[3.0, -1.0, 2.0, 0.5]]), 0.0, "2:4").tolist()
-        [[True, False, True, False]]
-    """
-    zeros, of = map(int, structure.split(":"))
-    parts = weight.abs().reshape(-1, of) if of else weight.abs().reshape(1, -1)  # (parts, size)
-    gone = zeros if of else int(sparsity * weight.numel())
-    mask = torch.ones_like(parts, dtype=torch.bool)
-    return mask.scatter(1, parts.argsort(dim=1, stable=True)[:, :gone], False).reshape(weight.shape)

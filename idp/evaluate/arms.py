@@ -12,7 +12,7 @@ from lm_eval import evaluator
 
 from idp.dynamic.mixing import HOW, MIX, Mixture, is_mixture
 from idp.errors import TaskError, suggest
-from idp.evaluate.contexts import stem
+from idp.evaluate.contexts import context_of
 from idp.evaluate.kept import TaskResult
 from idp.evaluate.lm import IdpLM
 from idp.evaluate.oracle import item_value
@@ -32,7 +32,10 @@ SELECTOR_OF = {
 }
 """Arms that are a selector on the compressed model."""
 
-ARMS = ("dense", *SELECTOR_OF, "oracle")
+DENSE_ARMS = ("dense", "dense-static")
+"""Arms that are run on the dense model."""
+
+ARMS = (*DENSE_ARMS, *SELECTOR_OF, "oracle")
 """All arms that have a name, in the order of the table."""
 
 MIXTURES = tuple(f"{MIX}:how={how}" for how in HOW)
@@ -40,6 +43,7 @@ MIXTURES = tuple(f"{MIX}:how={how}" for how in HOW)
 
 ABOUT = {
     "dense": "the uncompressed model, no prompt",
+    "dense-static": "the uncompressed model behind a static prompt tuned in the same way: what tuning alone brings",
     "compressed": "the compressed model, no prompt",
     "static": "the best single prompt on the tuning split",
     "random": "a prompt drawn for each input",
@@ -70,6 +74,7 @@ class ArmResult:
         values: judged metric of every task; of a group the mean over all its items.
         prompt_tokens: mean prompt tokens an input.
         seconds: model and selection time this arm needs by itself.
+        divergence: from the dense model, nats a token of each row that was read, by task; empty where not measured.
     """
 
     name: str
@@ -79,6 +84,7 @@ class ArmResult:
     values: dict[str, float]
     prompt_tokens: float
     seconds: float
+    divergence: dict[str, Array] = field(default_factory=dict, repr=False)
 
     @property
     def mean(self) -> float | None:
@@ -121,7 +127,7 @@ def run_task(lm: IdpLM, entry: EvalTask, limit: int | None) -> TaskResult:
     rows = output.pop("samples")[entry.name]
     judged = [row for row in rows if row["filter"] == entry.filter]
     items = [item_value(entry, row) for row in judged] if entry.in_mean else []
-    tokens = float(sum(lm.prompt_of(_context(row))[1] for row in judged))
+    tokens = float(sum(lm.prompt_of(context_of(row))[1] for row in judged))
     for row in rows:
         _annotate(row, lm)
     value = float(output["results"][entry.name][f"{entry.metric},{entry.filter}"])
@@ -135,21 +141,28 @@ def arm_result(name: str, tasks: Sequence[EvalTask], found: Sequence[TaskResult]
         for key, value in each.output.items():
             output[key] = {**output.get(key, {}), **value} if isinstance(value, dict) else value
     inputs = sum(len(each_once(each.samples)) for each in found)
-    items: dict[str, list[float]] = {}
-    for entry, each in zip(tasks, found, strict=True):
-        if each.items:
-            items.setdefault(entry.column, []).extend(each.items)
+    items = _by_column(tasks, [each.items for each in found])
     values = {entry.column: each.value for entry, each in zip(tasks, found, strict=True)}
-    values |= {entry.column: float(np.mean(items[entry.column])) for entry in tasks if entry.group}
+    values |= {entry.column: float(items[entry.column].mean()) for entry in tasks if entry.group}
     return ArmResult(
         name,
         output,
         samples={each.task: each.samples for each in found},
-        items={column: np.array(own, dtype=np.float64) for column, own in items.items()},
+        items=items,
         values=values,
         prompt_tokens=sum(each.prompt_tokens for each in found) / max(1, inputs),
         seconds=sum(each.seconds for each in found),
+        divergence=_by_column(tasks, [each.divergence for each in found]),
     )
+
+
+def _by_column(tasks: Sequence[EvalTask], numbers: Sequence[Sequence[float]]) -> dict[str, Array]:
+    """Put the numbers of the tasks of a group together; tasks without any are left out."""
+    columns: dict[str, list[float]] = {}
+    for entry, own in zip(tasks, numbers, strict=True):
+        if own:
+            columns.setdefault(entry.column, []).extend(own)
+    return {column: np.array(own, dtype=np.float64) for column, own in columns.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -162,16 +175,9 @@ def each_once(samples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({row["doc_id"]: row for row in samples}.values())
 
 
-def _context(row: dict[str, Any]) -> str:
-    """What the prompt of a sample was chosen by."""
-    contexts = [str(arguments[0]) for arguments in row["arguments"]]
-    common = stem([context for context in contexts if context])
-    return contexts[0] if common is None else common
-
-
 def _annotate(row: dict[str, Any], lm: IdpLM) -> None:
     """Say in a sample which prompt was chosen and how all scored."""
-    context = _context(row)
+    context = context_of(row)
     row["idp_prompt"], _ = lm.prompt_of(context)
     scores = lm.selection_of(context).scores
     few = len(scores) <= MOST_SCORES

@@ -18,7 +18,8 @@ from idp.bank.bank import PromptBank
 from idp.bank.text import text_bank
 from idp.dynamic.mixing import Mixture, is_mixture
 from idp.errors import IdpError, TaskError
-from idp.evaluate.arms import SELECTOR_OF, check_arms
+from idp.evaluate.arms import DENSE_ARMS, SELECTOR_OF, check_arms
+from idp.evaluate.divergence import DenseReference
 from idp.evaluate.kept import RunFolder
 from idp.evaluate.lm import Encodings, IdpLM
 from idp.evaluate.memo import ANSWERS, Memo, forget
@@ -121,7 +122,7 @@ class Bench:
         return lm if all(self.team.gather([lm is not None])) else None
 
     def _loaded_dense(self) -> LanguageModel | None:
-        source = self.settings.dense or self.spec.dense
+        source = self._dense_source
         if source is None or source == "none":
             why = "is not known (--dense gives it)" if source is None else "was not asked for"
             self.note(f"the dense model {why}, so no gap can be stated.")
@@ -134,6 +135,25 @@ class Bench:
                 raise
             self.note(f"the dense model cannot be loaded, so no gap can be stated: {error}")
             return None
+
+    @property
+    def _dense_source(self) -> str | None:
+        return self.settings.dense or self.spec.dense
+
+    @cached_property
+    def dense_bank(self) -> PromptBank | None:
+        """Prompts tuned for the dense model; None where none are known."""
+        folder = self.settings.dense_bank or self._resolve(str(self._dense_source)).bank
+        if folder is None or self.dense is None:
+            return None
+        bank = PromptBank.load(folder)
+        bank.require(self.dense.fingerprint, allow_mismatch=self.settings.allow_mismatch)
+        return bank
+
+    @cached_property
+    def reference(self) -> DenseReference:
+        """What the dense model predicts, which all arms are held against."""
+        return DenseReference(self.settings.output_dir / "dense")
 
     @cached_property
     def bank(self) -> PromptBank:
@@ -149,7 +169,7 @@ class Bench:
     @property
     def uses_bank(self) -> bool:
         """Whether any arm has prompts to choose from."""
-        return any(SELECTOR_OF.get(name, name) not in ("dense", "none") for name in self.arms)
+        return any(name not in DENSE_ARMS and SELECTOR_OF.get(name, name) != "none" for name in self.arms)
 
     @property
     def bank_name(self) -> str:
@@ -169,13 +189,15 @@ class Bench:
 
     def circumstances(self, name: str) -> str:
         """What an arm's results depend on, as a hash: the same circumstances lead to the same results."""
-        lm = self.dense if name == "dense" and self.dense is not None else self.lm
+        on_dense = name in DENSE_ARMS and self.dense is not None
+        lm = self.dense if on_dense and self.dense is not None else self.lm
         settings = self.settings
-        told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, self.bank_hash, settings.seed)
+        prompts = self.bank_hash if not on_dense or self.dense_bank is None else self.dense_bank.digest
+        told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, prompts, settings.seed)
         judged = {entry.name: (entry.metric, entry.filter, entry.task.dump_config()) for entry in self.tasks}
         asked = (version("lm_eval"), json.dumps(judged, sort_keys=True, default=str), self.item_hashes)
         learned = self.shop.learned_from if self.uses_bank else ""
-        fitted = (settings.fit, settings.fit_items, settings.limit, learned, asked)
+        fitted = (settings.fit, settings.fit_items, settings.limit, settings.text_limit, learned, asked)
         return hashlib.sha256(repr((told, fitted)).encode()).hexdigest()
 
     @cached_property
@@ -192,12 +214,12 @@ class Bench:
     @cached_property
     def item_hashes(self) -> dict[str, str]:
         """What identifies the items of every task, within the limit."""
-        return {entry.name: entry.items_hash(self.settings.limit) for entry in self.tasks}
+        return {entry.name: entry.items_hash(self.settings.limit_of(entry)) for entry in self.tasks}
 
     def arm_model(self, name: str) -> IdpLM:
         """lm-eval's view of an arm; the arms without prompts have the whole context to themselves."""
-        if name == "dense" and self.dense is not None:
-            return self._wrapped(self.dense, None, "none")
+        if name in DENSE_ARMS and self.dense is not None:
+            return self._dense_model(self.dense, self.dense_bank if name == "dense-static" else None)
         if name == "oracle":
             oracle = OracleSelector().fit(self.bank, self.lm, self.outcomes(self.tasks))
             return self._wrapped(self.lm, self.bank, oracle)
@@ -208,6 +230,13 @@ class Bench:
             return self._wrapped(self.lm, None, selector)
         return self._wrapped(self.lm, self.bank, self.shop.make(selector))
 
+    def _dense_model(self, lm: LanguageModel, bank: PromptBank | None) -> IdpLM:
+        """The dense model, bare or behind the static prompt of its own bank."""
+        if bank is None:
+            return self._wrapped(lm, None, "none")
+        place = bank.names.index("static") if "static" in bank.names else 0
+        return self._wrapped(lm, bank, FixedSelector(place).fit(bank, lm))
+
     def mixture_model(self, name: str) -> MixtureLM:
         """lm-eval's view of an arm that mixes prompts."""
         mixture = Mixture.parse(name)
@@ -215,22 +244,30 @@ class Bench:
 
     def release(self, name: str) -> None:
         """Give back what no later arm needs: the dense model's memory."""
-        if name == "dense":
+        if name in DENSE_ARMS and not any(later in DENSE_ARMS for later in self.arms[self.arms.index(name) + 1 :]):
             self.__dict__.pop("dense", None)
 
     def items(self, tasks: Sequence[EvalTask] | None = None) -> int:
         """How many items tasks, all unless told, have together, within the limit."""
-        sizes = [len(entry.task.eval_docs) for entry in (self.tasks if tasks is None else tasks)]
-        return sum(min(size, self.settings.limit or size) for size in sizes)
+        entries = self.tasks if tasks is None else tasks
+        sizes = [(len(entry.task.eval_docs), self.settings.limit_of(entry)) for entry in entries]
+        return sum(min(size, limit or size) for size, limit in sizes)
 
     def _possible(self, name: str) -> bool:
         """Leave out, with a note, what cannot be run here."""
         if name == "dense":
             return self.dense is not None
+        if name == "dense-static":
+            return self._possible_with_prompts_for_dense()
         missing = self.missing(SELECTOR_OF.get(name, name))
         if missing:
             self.note(f"arm {name!r} is left out: {missing}.")
         return not missing
+
+    def _possible_with_prompts_for_dense(self) -> bool:
+        if self.dense is not None and self.dense_bank is None:
+            self.note("arm 'dense-static' is left out: no prompt is known for the dense model (--dense-bank gives it).")
+        return self.dense is not None and self.dense_bank is not None
 
     def missing(self, spec: str) -> str | None:
         """What a selector or mixture lacks here; None where it can be made."""
@@ -243,9 +280,9 @@ class Bench:
         """The measured result of every item of some tasks under every prompt, and under none."""
         for entry in tasks:
             entry.seed_examples()
-            entry.task.build_all_requests(limit=self.settings.limit)
+            entry.task.build_all_requests(limit=self.settings.limit_of(entry))
         self.observer.stage("every prompt on every item", self.items(tasks) * len(self.fixed))
-        return outcomes(self.fixed, tasks, self.settings.limit)
+        return outcomes(self.fixed, tasks, self.settings.limit_of)
 
     @cached_property
     def fixed(self) -> list[IdpLM]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from typing import Any
 
 from lm_eval.api.instance import Instance
 
-__all__ = ["last", "seen_contexts", "stem"]
+__all__ = ["context_of", "last", "seen_contexts", "stem"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,13 @@ def stem(contexts: Sequence[str]) -> str | None:
     alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*contexts, strict=False))
     words = _WHOLE_WORDS.match("".join(letters[0] for letters in alike))
     return words.group().rstrip() if words else ""
+
+
+def context_of(sample: Mapping[str, Any]) -> str:
+    """What the prompt of one of lm-eval's samples was chosen by."""
+    contexts = [str(arguments[0]) for arguments in sample["arguments"]]
+    common = stem([context for context in contexts if context])
+    return contexts[0] if common is None else common
 
 
 def seen_contexts(requests: Sequence[Instance]) -> list[str | None]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from idp.evaluate.arms import ArmResult
+import numpy as np
+
+from idp.evaluate.arms import DENSE_ARMS, ArmResult
 from idp.evaluate.settings import Settings
+from idp.evaluate.task_sets import TaskSet, sets_of
 from idp.evaluate.tasks import EvalTask
 from idp.stats.gap import gap_recovered, gap_size
 from idp.stats.pairs import Paired, compare_all
@@ -47,7 +50,7 @@ class Evaluation:
     @property
     def main_arm(self) -> ArmResult:
         """The arm whose lm-eval results stand at the top level of the results file."""
-        repairs = [name for name in self.arms if name not in ("dense", "compressed", "random", BOUND)]
+        repairs = [name for name in self.arms if name not in (*DENSE_ARMS, "compressed", "random", BOUND)]
         wished = (*DEFAULT_ARMS, *reversed([name for name in repairs if name != "static"]), "static", "compressed")
         return next((self.arms[name] for name in wished if name in self.arms), next(reversed(self.arms.values())))
 
@@ -66,6 +69,25 @@ class Evaluation:
         if not {"dense", "compressed"} <= self._items.keys():
             return None
         return gap_size(self._means, self._boot)
+
+    @cached_property
+    def sets(self) -> list[TaskSet]:
+        """Sets of tasks that are looked at apart."""
+        sources = self.bank.get("provenance", {})
+        tuned_on = sources.get("sources", {}) if isinstance(sources, dict) else {}
+        return sets_of(self._items, self.tasks, tuned_on, self.settings.seed)
+
+    @cached_property
+    def divergence(self) -> TaskSet | None:
+        """Minus the divergence from the dense model, in nats a token, as if it were a metric; None if not measured."""
+        measured = {name: arm.divergence for name, arm in self.arms.items() if arm.divergence}
+        if "compressed" not in measured:
+            return None
+        tasks = measured["compressed"].keys()
+        whole = {name: rows for name, rows in measured.items() if rows.keys() == tasks}
+        dense = {task: np.zeros(len(rows)) for task, rows in measured["compressed"].items()}
+        items = {name: {task: -values for task, values in rows.items()} for name, rows in whole.items()}
+        return TaskSet("divergence", {"dense": dense, **items}, self.settings.seed)
 
     @cached_property
     def means(self) -> dict[str, Interval]:

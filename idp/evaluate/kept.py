@@ -35,6 +35,7 @@ class TaskResult:
         value: judged metric of the task.
         prompt_tokens: of all items together.
         seconds: of models and selection, as if computed for this arm alone.
+        divergence: from the dense model, nats a token of each row that was read; empty where it was not measured.
     """
 
     task: str
@@ -44,6 +45,7 @@ class TaskResult:
     value: float
     prompt_tokens: float
     seconds: float
+    divergence: list[float] = field(default_factory=list, repr=False)
 
 
 @dataclass(frozen=True)

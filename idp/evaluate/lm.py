@@ -295,7 +295,7 @@ class IdpLM(HFLM):
                     (i, [list(s) for s in scored.scores], scored.seconds) for i, scored in zip(part, done, strict=True)
                 ]
 
-        keys = [("score", self._prompt_id(choice), r.context, r.continuations) for choice, r in wanted]
+        keys = [("score", self.prompt_id(choice), r.context, r.continuations) for choice, r in wanted]
         found: dict[tuple[int, Tokens], dict[Tokens, tuple[float, bool]]] = {}
         for (choice, request), answer in zip(wanted, self._answers(keys, compute), strict=True):
             found.setdefault((choice, request.context), {}).update(
@@ -385,9 +385,9 @@ class IdpLM(HFLM):
 
     def _prompts_id(self, context: str) -> Any:
         """What a context is continued under, as JSON."""
-        return self._prompt_id(self._selections[context].index)
+        return self.prompt_id(self._selections[context].index)
 
-    def _prompt_id(self, choice: int) -> str:
+    def prompt_id(self, choice: int) -> str:
         """What a prompt is, whatever bank it stands in and wherever."""
         bank = self.prompted.bank
         return "none" if choice == -1 or bank is None else bank.prompts[choice].digest

@@ -100,8 +100,9 @@ class MixtureLM(IdpLM):
     def _prompts_id(self, context: str) -> Any:
         parts = self._blends[context].parts
         if len(parts) == 1:
-            return self._prompt_id(parts[0].prompt)
-        return [[self._prompt_id(part.prompt), round(part.weight, 9)] for part in parts]
+            return self.prompt_id(parts[0].prompt)
+        return [[self.prompt_id(part.prompt), round(part.weight, 9)] for part in parts]
 
-    def _prompt_id(self, choice: int) -> str:
+    def prompt_id(self, choice: int) -> str:
+        """What a prompt that was made is."""
         return self._store.digest(choice)

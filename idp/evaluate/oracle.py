@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,13 +81,15 @@ def item_losses(lm: IdpLM, examples: Sequence[Example]) -> Array:
     return np.array([loss_of(one, [Score(*next(found)) for _ in one.continuations]) for one in examples])
 
 
-def outcomes(lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit: int | None) -> Calibration:
+def outcomes(
+    lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit_of: Callable[[EvalTask], int | None]
+) -> Calibration:
     """What every prompt makes of every item: the contexts in order, and minus the judged metric as losses.
 
     Args:
         lms: one model a prompt, in the bank's order, and last one without a prompt.
         tasks: the tasks, requests built.
-        limit: items a task.
+        limit_of: tells how many items of a task are asked.
     """
     inputs: list[tuple[int, ...]] = []
     groups: list[str] = []
@@ -101,6 +103,6 @@ def outcomes(lms: Sequence[IdpLM], tasks: Sequence[EvalTask], limit: int | None)
         inputs += contexts.values()
         groups += [entry.name] * len(contexts)
         for column, lm in zip(columns, lms, strict=True):
-            scores = item_scores(lm, entry, limit)
+            scores = item_scores(lm, entry, limit_of(entry))
             column += [scores[doc_id] for doc_id in contexts]
     return Calibration(inputs, -torch.tensor(columns, dtype=torch.float64).T, groups)

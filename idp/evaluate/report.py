@@ -16,14 +16,17 @@ import torch
 
 import idp
 from idp.evaluate.arms import SELECTOR_OF, ArmResult, about, each_once
+from idp.evaluate.divergence import TOP_K
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.kept import samples_file
+from idp.evaluate.task_sets import TaskSet
 from idp.evaluate.tasks import EvalTask, columns
 from idp.files import atomic_write_text, finite
 from idp.report.content import report_of
 from idp.report.markdown import to_markdown
 from idp.report.notes import notes
 from idp.report.run import SCHEMA, Run
+from idp.report.tables import divergence_cells
 from idp.report.words import arm_title, interval, measure, p_text, percent, points
 from idp.stats.pairs import Paired
 from idp.stats.resampling import Interval
@@ -92,6 +95,8 @@ def _idp(evaluation: Evaluation) -> dict[str, Any]:
         "gap": None if evaluation.gap is None else _with_interval(evaluation.gap),
         "gap_recovered": {name: _with_interval(gap) for name, gap in evaluation.gaps.items()},
         "paired": [_pair(pair) for pair in evaluation.paired],
+        "sets": {found.name: _set(found, evaluation) for found in evaluation.sets},
+        "divergence": _divergence(evaluation),
         "detectable_difference": evaluation.detectable,
         "notes": evaluation.notes,
         "failed": evaluation.failed,
@@ -121,6 +126,39 @@ def _environment() -> dict[str, Any]:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         **{name: version(name) for name in libraries},
     }
+
+
+def _set(found: TaskSet, evaluation: Evaluation) -> dict[str, Any]:
+    """A set of tasks: means, shares of the gap, and the pairs that are also in the headline."""
+    pairs = [(pair.a, pair.b) for pair in evaluation.headline]
+    return {
+        "tasks": found.tasks,
+        "means": {name: _with_interval(value) for name, value in found.means.items()},
+        "gap": _with_interval(found.gap),
+        "gap_recovered": {name: _with_interval(value) for name, value in found.gaps.items()},
+        "gap_left_to_repaired_dense": {name: _with_interval(value) for name, value in found.left.items()},
+        "paired": [_pair(pair) for pair in found.compared(pairs)],
+    }
+
+
+def _divergence(evaluation: Evaluation) -> dict[str, Any] | None:
+    """Divergence from the dense model, in nats a token; None where it was not measured."""
+    found = evaluation.divergence
+    if found is None:
+        return None
+    return {
+        "top_k": TOP_K,
+        "rows": {task: len(values) for task, values in found.arms["compressed"].items()},
+        "nats": {name: _negated(value) for name, value in found.means.items()},
+        "given_back": {name: _with_interval(value) for name, value in found.gaps.items()},
+        "tasks": {
+            name: {task: -float(values.mean()) for task, values in rows.items()} for name, rows in found.arms.items()
+        },
+    }
+
+
+def _negated(value: Interval) -> dict[str, Any]:
+    return {"value": -value.value, "ci95": [-value.high, -value.low]}
 
 
 def _with_interval(value: Interval) -> dict[str, Any]:
@@ -160,18 +198,26 @@ def table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of the main table."""
     tasks = columns(evaluation.tasks)
     names = [task.column.removeprefix("atlas_") + ("" if task.in_mean else " *") for task in tasks]
-    headers = ["arm", "mean", "gap recovered [95 %]", *names, "prompt tokens", "seconds"]
+    divergence = _divergence(evaluation)
+    shares = ["gap recovered [95 %]", *(["KL", "KL given back [95 %]"] if divergence else [])]
+    headers = ["arm", "mean", *shares, *names, "prompt tokens", "seconds"]
     rows = []
     for name, arm in evaluation.arms.items():
         values = [measure(arm.values[task.column], task.higher_is_better) for task in tasks]
         share = [percent(arm.mean, 2), interval(evaluation.gaps.get(name))]
+        share += divergence_cells(divergence, name) if divergence else []
         rows.append([arm_title(name), *share, *values, f"{arm.prompt_tokens:.1f}", f"{arm.seconds:.1f}"])
     return headers, rows
 
 
 def footnotes(evaluation: Evaluation) -> list[str]:
     """What a reader of the table must know."""
-    return notes(Run(evaluation.settings.output_dir, to_json(evaluation)))
+    return notes(run_of(evaluation))
+
+
+def run_of(evaluation: Evaluation) -> Run:
+    """An evaluation as its folder will tell it."""
+    return Run(evaluation.settings.output_dir, to_json(evaluation))
 
 
 def _members(evaluation: Evaluation, entry: EvalTask) -> list[str]:

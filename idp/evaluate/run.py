@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from idp.errors import OutputError, brief
 from idp.evaluate.arms import ArmResult, arm_result, run_task
 from idp.evaluate.bench import Bench
 from idp.evaluate.evaluation import Evaluation
 from idp.evaluate.kept import RunFolder, TaskResult
+from idp.evaluate.lm import IdpLM
 from idp.evaluate.settings import Settings
-from idp.evaluate.tasks import templates_compiled_once
+from idp.evaluate.tasks import EvalTask, templates_compiled_once
 from idp.files import public_name
 from idp.observer import Observer, Silent
 from idp.run.store import PrefixStore
@@ -88,16 +90,34 @@ def _run(bench: Bench, name: str, folder: RunFolder) -> ArmResult:
     key = bench.circumstances(name)
     found = bench.team.agree(lambda: _kept(bench, name, folder, key))
     missing = [entry for entry in bench.tasks if entry.name not in found]
-    if missing:
+    if missing or name == "dense":  # which is asked what it predicts even where its results are there
         lm = bench.arm_model(name)
         passes = lm.mixture.passes(len(bench.bank)) + 1 if lm.mixture else 1
         bench.observer.stage(name, bench.items(missing) * passes)
         for entry in missing:
-            found[entry.name] = run_task(lm, entry, bench.settings.limit)
+            found[entry.name] = run_task(lm, entry, bench.settings.limit_of(entry))
             if bench.team.is_first:
+                found[entry.name] = _with_divergence(bench, name, lm, entry, found[entry.name])
                 folder.put(name, found[entry.name], key)
+        if name == "dense" and bench.team.is_first:
+            _ask_dense(bench, lm, found)
         del lm
     return arm_result(name, bench.tasks, [found[entry.name] for entry in bench.tasks])
+
+
+def _with_divergence(bench: Bench, name: str, lm: IdpLM, entry: EvalTask, result: TaskResult) -> TaskResult:
+    """Add how far the arm is from the dense model on a task."""
+    if name == "dense":
+        return result
+    return replace(result, divergence=bench.reference.measure(lm, entry, result.samples))
+
+
+def _ask_dense(bench: Bench, lm: IdpLM, found: Mapping[str, TaskResult]) -> None:
+    """Have the dense model predict what all arms will be held against."""
+    bench.observer.stage("what the dense model predicts", len(bench.tasks))
+    for entry in bench.tasks:
+        bench.reference.ask(lm, entry, found[entry.name].samples, bench.lm)
+        bench.observer.advance(1)
 
 
 def _kept(bench: Bench, name: str, folder: RunFolder, key: str) -> dict[str, TaskResult]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from idp.errors import OutputError, brief
 from idp.evaluate.arms import ARMS
 from idp.files import atomic_write_text, json_text
+
+if TYPE_CHECKING:
+    from idp.evaluate.tasks import EvalTask
 
 _FILE = "settings.json"
 _NOT_KEPT = ("output_dir", "fresh", "resume", "allow_pickle", "trust_remote_code")
@@ -21,10 +25,12 @@ class Settings:
     Attributes:
         model: alias, folder or hub id of the compressed model.
         dense: the same of the uncompressed one; None takes the alias's, ``"none"`` goes without.
+        dense_bank: folder of a bank tuned for the dense model; None takes the one that its alias names.
         bank: folder of a bank; None takes the alias's, or the general text bank.
         tasks: tasks, tags or suites.
         arms: rows of the table.
         limit: items a task.
+        text_limit: texts of a task of running text; None for all within the limit.
         batch_size: rows run at once; None finds a size for the device.
         device: ``auto``, ``cpu``, ``cuda`` ...
         dtype: ``auto``, ``float32``, ``bfloat16`` ...
@@ -42,10 +48,12 @@ class Settings:
 
     model: str = "reference"
     dense: str | None = None
+    dense_bank: str | None = None
     bank: str | None = None
     tasks: tuple[str, ...] = ("atlas",)
     arms: tuple[str, ...] = ARMS
     limit: int | None = None
+    text_limit: int | None = None
     batch_size: int | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -59,6 +67,11 @@ class Settings:
     fresh: bool = False
     data_dir: Path | None = None
     resume: bool = False
+
+    def limit_of(self, entry: EvalTask) -> int | None:
+        """How many items of a task are evaluated, None for all."""
+        limits = [self.limit, self.text_limit if entry.is_text else None]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def write(self) -> None:
         """Keep the settings in the output folder.

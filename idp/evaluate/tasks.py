@@ -58,6 +58,11 @@ class EvalTask:
         return bool(getattr(self.task, "multiple_input", 0))
 
     @property
+    def is_text(self) -> bool:
+        """Whether the task is a running text that is predicted from its beginning to its end."""
+        return bool(self.task.OUTPUT_TYPE == "loglikelihood_rolling")
+
+    @property
     def in_mean(self) -> bool:
         """Whether the task counts into the mean over accuracy-type tasks.
 

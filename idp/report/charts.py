@@ -46,11 +46,14 @@ def charts(runs: Mapping[str, Run]) -> dict[str, Chart]:
         runs: by what to call them.
 
     Returns:
-        Specifications by the name of the picture: `gap`, `tokens`, `seconds`; of a single run also `choices`, `items`.
+        Specifications by the name of the picture: `gap`, `divergence`, `tokens`, `seconds`; of a single run also
+        `choices` and `items`.
     """
     altair, _ = require_charts()
     rows = [row for label, run in runs.items() for row in _arms(label, run)]
-    drawn = {"gap": _forest(altair, rows), "tokens": _against(altair, rows, "prompt_tokens", "prompt tokens an input")}
+    drawn = {"gap": _forest(altair, rows, ("gap", "low", "high"), "gap recovered")}
+    drawn["divergence"] = _forest(altair, rows, ("back", "back_low", "back_high"), "divergence given back")
+    drawn |= {"tokens": _against(altair, rows, "prompt_tokens", "prompt tokens an input")}
     drawn["seconds"] = _against(altair, rows, "seconds", "seconds for all items")
     if len(runs) == 1:
         [run] = runs.values()
@@ -63,6 +66,10 @@ def _arms(label: str, run: Run) -> list[dict[str, Any]]:
     for name, arm in run.arms.items():
         gap = run.idp["gap_recovered"].get(name) or {"value": None, "ci95": [None, None]}
         low, high = arm["ci95"] or (None, None)
+        back = ((run.idp["divergence"] or {}).get("given_back") or {}).get(name) or {
+            "value": None,
+            "ci95": [None, None],
+        }
         found.append(
             {
                 "run": label,
@@ -73,6 +80,9 @@ def _arms(label: str, run: Run) -> list[dict[str, Any]]:
                 "gap": _percent(gap["value"]),
                 "low": _percent(gap["ci95"][0]),
                 "high": _percent(gap["ci95"][1]),
+                "back": _percent(back["value"]),
+                "back_low": _percent(back["ci95"][0]),
+                "back_high": _percent(back["ci95"][1]),
                 "prompt_tokens": arm["prompt_tokens"],
                 "seconds": arm["seconds"],
                 "kind": "bound" if name == "oracle" else "main" if name == run.main_arm else "arm",
@@ -85,28 +95,26 @@ def _percent(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else 100 * value
 
 
-def _forest(alt: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Share of the gap that every arm gives back, with its interval."""
-    kept = [row for row in rows if row["gap"] is not None and row["arm"] not in PLAIN]
+def _forest(alt: Any, rows: Sequence[Mapping[str, Any]], fields: tuple[str, str, str], title: str) -> Any:
+    """A share that every arm gives back, with its interval; `fields` are its value and ends."""
+    value, low, high = fields
+    kept = [row for row in rows if row[value] is not None and row["arm"] not in PLAIN]
     if not kept:
         return None
     order = list(dict.fromkeys(row["arm"] for row in kept))
     data = alt.Chart(alt.Data(values=kept))
     y = alt.Y("arm:N", sort=order, title=None, axis=alt.Axis(labelLimit=220))
-    tips = [alt.Tooltip(f"{name}:{kind}", format=form) for name, kind, form in _TIPS]
+    tips = [alt.Tooltip("arm:N"), alt.Tooltip("run:N"), *(alt.Tooltip(f"{name}:Q", format=".1f") for name in fields)]
     offset = alt.YOffset("run:N")
     whiskers = data.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", title="gap recovered, % (95 % interval)"), x2="high:Q", y=y, yOffset=offset, color=_kinds(alt)
+        x=alt.X(f"{low}:Q", title=f"{title}, % (95 % interval)"), x2=f"{high}:Q", y=y, yOffset=offset, color=_kinds(alt)
     )
     points = data.mark_point(filled=True, size=70, opacity=1).encode(
-        x="gap:Q", y=y, yOffset=offset, color=_kinds(alt), shape=_runs(alt, kept), tooltip=tips
+        x=f"{value}:Q", y=y, yOffset=offset, color=_kinds(alt), shape=_runs(alt, kept), tooltip=tips
     )
     ends = alt.Chart(alt.Data(values=[{"x": 0}, {"x": 100}])).mark_rule(strokeDash=[4, 4], color=_GREY).encode(x="x:Q")
     lanes = len(order) * len({row["run"] for row in kept})
     return _sized(ends + whiskers + points, max(90, 26 * lanes))
-
-
-_TIPS = (("arm", "N", ""), ("run", "N", ""), ("gap", "Q", ".1f"), ("low", "Q", ".1f"), ("high", "Q", ".1f"))
 
 
 def _against(alt: Any, rows: Sequence[Mapping[str, Any]], field: str, title: str) -> Any:

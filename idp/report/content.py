@@ -12,7 +12,16 @@ from idp.report.comparison import check_same_items, labels
 from idp.report.items import Fate, fates
 from idp.report.notes import notes
 from idp.report.run import PLAIN, Run, interval_in
-from idp.report.tables import Table, arms_table, fates_table, pairs_table, seeds_table, tasks_table
+from idp.report.tables import (
+    Table,
+    arms_table,
+    fates_table,
+    pairs_table,
+    seeds_table,
+    sets_pairs_table,
+    sets_table,
+    tasks_table,
+)
 from idp.report.words import interval, percent, points
 
 __all__ = ["Report", "report_of"]
@@ -31,6 +40,8 @@ class Report:
         about: what every arm is.
         chosen: by run and arm, how often each prompt was chosen.
         seeds: differences over seeds, where runs differ in nothing else.
+        sets: by run, sets of tasks that are looked at apart.
+        sets_pairs: by run, pairs of arms on these.
         pairs: by run, every pair of arms.
         tasks: by run, every task.
         fates: by run, what became of items.
@@ -48,6 +59,8 @@ class Report:
     about: Mapping[str, str]
     chosen: Mapping[str, Mapping[str, str]]
     seeds: Table | None
+    sets: Mapping[str, Table]
+    sets_pairs: Mapping[str, Table]
     pairs: Mapping[str, Table]
     tasks: Mapping[str, Table]
     fates: Mapping[str, Table]
@@ -76,6 +89,8 @@ def report_of(runs: Sequence[Run]) -> Report:
         about={name: arm["about"] for run in runs for name, arm in run.arms.items()},
         chosen={label: _chosen(run) for label, run in named.items()},
         seeds=seeds_table(runs),
+        sets={label: table for label, run in named.items() if (table := sets_table(run)) is not None},
+        sets_pairs={label: table for label, run in named.items() if (table := sets_pairs_table(run)) is not None},
         pairs={label: pairs_table(run) for label, run in named.items()},
         tasks={label: tasks_table(run) for label, run in named.items()},
         fates={label: table for label, table in lost.items() if table is not None},
@@ -136,7 +151,7 @@ def _command(run: Run) -> str:
     """The command that repeats a run."""
     settings = run.idp["settings"]
     parts = ["idp", "eval", "--model", public_name(settings["model"])]
-    for name in ("dense", "bank", "limit", "batch_size", "data_dir"):
+    for name in ("dense", "dense_bank", "bank", "limit", "text_limit", "batch_size", "data_dir"):
         if settings[name] is not None:
             parts += [f"--{name.replace('_', '-')}", public_name(str(settings[name]))]
     parts += ["--tasks", ",".join(settings["tasks"]), "--arms", ",".join(settings["arms"])]

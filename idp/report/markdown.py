@@ -19,7 +19,13 @@ def to_markdown(report: Report) -> str:
         lines += ["## Over seeds", "", *table_lines(report.seeds)]
     lines += [f"- {note}" for note in report.notes] + [""]
     lines += [*[f"- **{name}**: {what}" for name, what in report.about.items()], ""]
-    for title, tables in (("Items", report.fates), ("Tasks", report.tasks), ("Pairs of arms", report.pairs)):
+    for title, tables in (
+        ("Sets of tasks", report.sets),
+        ("Pairs of arms on sets of tasks", report.sets_pairs),
+        ("Items", report.fates),
+        ("Tasks", report.tasks),
+        ("Pairs of arms", report.pairs),
+    ):
         lines += _by_run(title, tables)
     lines += _facts("Prompts chosen", report.chosen) + _facts("What was compared", report.compared)
     lines += ["## Repeat it", "", "```sh", *report.repeat, "```", ""]

@@ -20,6 +20,13 @@ def notes(run: Run) -> list[str]:
     lines = ["Accuracies in percent; the mean is over the tasks without a star."]
     for task in run.tasks:
         lines += _of_task(run, task)
+    if (found := idp["divergence"]) is not None:
+        lines.append(
+            f"Divergence (KL) is that of the next token from the dense model's, over its {found['top_k']} likeliest "
+            f"tokens and all others together, on {sum(found['rows'].values())} contexts and texts of the tasks."
+        )
+    if (limit := idp["settings"]["text_limit"]) is not None:
+        lines.append(f"Of a running text no more than {limit} documents were read (--text-limit).")
     if idp["detectable_difference"] is not None:
         lines.append(
             f"This many items detect a difference of {100 * idp['detectable_difference']:.1f} points between two arms "

@@ -15,6 +15,7 @@ __all__ = ["to_html"]
 
 _CAPTIONS = {
     "gap": "What every arm gives back of what compression cost, with 95 % intervals.",
+    "divergence": "What every arm gives back of the divergence from the dense model, with 95 % intervals.",
     "tokens": "Mean accuracy against prompt tokens.",
     "seconds": "Mean accuracy against the seconds of all items, selection included.",
     "choices": "Which prompt was chosen how often, task by task.",

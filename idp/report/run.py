@@ -21,7 +21,7 @@ __all__ = ["PLAIN", "SCHEMA", "Item", "Run", "interval_in", "judged", "read_run"
 PLAIN = ("dense", "compressed")
 """Arms without prompts."""
 
-SCHEMA = 2
+SCHEMA = 3
 """Of `results.json`, under ``idp.schema``; files of the first one do not say it."""
 
 

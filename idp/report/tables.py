@@ -11,7 +11,17 @@ from idp.report.items import fates
 from idp.report.run import Run, interval_in
 from idp.report.words import arm_title, interval, measure, p_text, percent, points
 
-__all__ = ["Table", "arms_table", "fates_table", "pairs_table", "seeds_table", "tasks_table"]
+__all__ = [
+    "Table",
+    "arms_table",
+    "divergence_cells",
+    "fates_table",
+    "pairs_table",
+    "seeds_table",
+    "sets_pairs_table",
+    "sets_table",
+    "tasks_table",
+]
 
 
 @dataclass(frozen=True)
@@ -31,21 +41,39 @@ class Table:
 
 def arms_table(runs: Mapping[str, Run]) -> Table:
     """Every arm's mean, share of the gap and costs; those that failed with the reason."""
-    rows = [row for label, run in runs.items() for row in _arms(label, run)]
+    width = len(DIVERGENCE) if any(run.idp["divergence"] for run in runs.values()) else 0
+    rows = [row for label, run in runs.items() for row in _arms(label, run, width)]
     several = len(runs) > 1
-    headers = ["arm", "mean accuracy [95 %]", "gap recovered [95 %]", "prompt tokens", "seconds"]
+    shares = ["gap recovered [95 %]", *(DIVERGENCE if any(run.idp["divergence"] for run in runs.values()) else [])]
+    headers = ["arm", "mean accuracy [95 %]", *shares, "prompt tokens", "seconds"]
     if several:
         return Table(["run", *headers], rows, words=2)
     return Table(headers, [row[1:] for row in rows])
 
 
-def _arms(label: str, run: Run) -> list[list[str]]:
+DIVERGENCE = ("divergence, nats a token", "divergence given back [95 %]")
+"""Columns of the divergence from the dense model."""
+
+
+def divergence_cells(divergence: Mapping[str, Any] | None, arm: str) -> list[str]:
+    """An arm's divergence from the dense model, and the share of it that the arm gives back; dashes where not known."""
+    if divergence is None or arm not in divergence["nats"]:
+        return ["-"] * len(DIVERGENCE)
+    value = divergence["nats"][arm]["value"]
+    return ["0" if arm == "dense" else f"{value:.3f}", interval(interval_in(divergence["given_back"][arm]))]
+
+
+def _arms(label: str, run: Run, width: int) -> list[list[str]]:
     rows = []
     for name, arm in run.arms.items():
         gap = run.idp["gap_recovered"].get(name)
         share = interval(None if gap is None else interval_in(gap))
-        rows.append([label, arm_title(name), _mean(arm), share, f"{arm['prompt_tokens']:.1f}", f"{arm['seconds']:.1f}"])
-    return rows + [[label, name, f"failed: {why}", "-", "-", "-"] for name, why in run.idp["failed"].items()]
+        cells = [share, *divergence_cells(run.idp["divergence"], name)[:width]]
+        rows.append(
+            [label, arm_title(name), _mean(arm), *cells, f"{arm['prompt_tokens']:.1f}", f"{arm['seconds']:.1f}"]
+        )
+    dashes = ["-"] * (3 + width)
+    return rows + [[label, name, f"failed: {why}", *dashes] for name, why in run.idp["failed"].items()]
 
 
 def _mean(arm: Mapping[str, Any]) -> str:
@@ -55,22 +83,54 @@ def _mean(arm: Mapping[str, Any]) -> str:
     return f"{percent(arm['mean'], 2)} [{percent(low)}, {percent(high)}]"
 
 
-def pairs_table(run: Run) -> Table:
-    """Every pair of arms."""
-    headers = ["arm", "minus", "points [95 %]", "p", "p (Holm)", "gained : lost", "McNemar"]
+def sets_table(run: Run) -> Table | None:
+    """Sets of tasks: every arm's mean, its share of the gap, and what is left of it to the repaired dense model."""
+    sets = run.idp["sets"]
+    if not sets:
+        return None
+    some = next(iter(sets.values()))
+    left = bool(some["gap_left_to_repaired_dense"])
+    headers = ["tasks", "arm", "mean accuracy [95 %]", "gap recovered [95 %]"]
+    headers += ["left of the gap to dense-static [95 %]"] if left else []
     rows = [
-        [
-            pair["a"],
-            pair["b"],
-            points(interval_in({"value": pair["difference"], "ci95": pair["ci95"]})),
-            p_text(pair["p"]),
-            p_text(pair["holm"]),
-            "-" if pair["gained"] is None else f"{pair['gained']} : {pair['lost']}",
-            p_text(pair["mcnemar"]),
-        ]
-        for pair in run.idp["paired"]
+        [f"{name} ({len(found['tasks'])})", arm_title(arm), *_set_cells(found, arm, left)]
+        for name, found in sets.items()
+        for arm in found["means"]
     ]
     return Table(headers, rows, words=2)
+
+
+def _set_cells(found: Mapping[str, Any], arm: str, left: bool) -> list[str]:
+    cells = [_mean({"mean": found["means"][arm]["value"], **found["means"][arm]})]
+    cells.append(interval(interval_in(found["gap_recovered"][arm])))
+    remaining = found["gap_left_to_repaired_dense"].get(arm)
+    return [*cells, *([interval(None if remaining is None else interval_in(remaining))] if left else [])]
+
+
+def sets_pairs_table(run: Run) -> Table | None:
+    """Sets of tasks: the pairs of arms that matter most."""
+    rows = [[name, *_pair(pair)] for name, found in run.idp["sets"].items() for pair in found["paired"]]
+    return Table(["tasks", *_PAIR], rows, words=3) if rows else None
+
+
+_PAIR = ("arm", "minus", "points [95 %]", "p", "p (Holm)", "gained : lost", "McNemar")
+
+
+def pairs_table(run: Run) -> Table:
+    """Every pair of arms."""
+    return Table(_PAIR, [_pair(pair) for pair in run.idp["paired"]], words=2)
+
+
+def _pair(pair: Mapping[str, Any]) -> list[str]:
+    return [
+        pair["a"],
+        pair["b"],
+        points(interval_in({"value": pair["difference"], "ci95": pair["ci95"]})),
+        p_text(pair["p"]),
+        p_text(pair["holm"]),
+        "-" if pair["gained"] is None else f"{pair['gained']} : {pair['lost']}",
+        p_text(pair["mcnemar"]),
+    ]
 
 
 def tasks_table(run: Run) -> Table:

@@ -20,7 +20,7 @@ ROWS = [
 
 def printed(width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    for part in main_tables(HEADERS, ROWS, console, main="router"):
+    for part in main_tables(HEADERS, ROWS, console, before=3, main="router"):
         console.print(part, "")
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
 
@@ -38,9 +38,9 @@ def test_nothing_is_cut_or_lost(width: int) -> None:
 
 
 def test_wide_console_has_one_table_narrow_ones_two() -> None:
-    assert len(main_tables(HEADERS, ROWS, Console(width=200))) == 1
-    assert len(main_tables(HEADERS, ROWS, Console(width=100))) == 2
-    assert len(main_tables(HEADERS, ROWS, Console(width=80))) == 2
+    assert len(main_tables(HEADERS, ROWS, Console(width=200), before=3)) == 1
+    assert len(main_tables(HEADERS, ROWS, Console(width=100), before=3)) == 2
+    assert len(main_tables(HEADERS, ROWS, Console(width=80), before=3)) == 2
 
 
 def test_columns_of_one_task_stand_in_its_row() -> None:

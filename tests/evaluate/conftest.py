@@ -84,6 +84,15 @@ def bank_folder(bank: PromptBank, compressed: str, tmp_path_factory: pytest.Temp
     return str(PromptBank(bank.prompts, fingerprint).save(tmp_path_factory.mktemp("bank")))
 
 
+@pytest.fixture(scope="session")
+def dense_bank_folder(dense: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A bank of one prompt for the dense model."""
+    lm = load(dense, device="cpu", dtype="float32")
+    static = 0.3 * torch.randn(4, lm.hidden_size, generator=torch.Generator().manual_seed(1))
+    bank = PromptBank([Prompt("static", embedding=static)], lm.fingerprint)
+    return str(bank.save(tmp_path_factory.mktemp("dense-bank")))
+
+
 @pytest.fixture
 def tasks() -> Callable[..., list[EvalTask]]:
     """Load atlas tasks by their short names; all without any."""
@@ -104,11 +113,12 @@ def built(tasks: Callable[..., list[EvalTask]]) -> Iterator[Callable[..., list[E
 
 
 @pytest.fixture(scope="session")
-def tiny(compressed: str, dense: str, bank_folder: str) -> Settings:
+def tiny(compressed: str, dense: str, bank_folder: str, dense_bank_folder: str) -> Settings:
     """Settings of an evaluation that takes seconds; the output folder has to be given."""
     return Settings(
         model=compressed,
         dense=dense,
+        dense_bank=dense_bank_folder,
         bank=bank_folder,
         tasks=SOME,
         limit=6,

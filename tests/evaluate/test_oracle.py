@@ -31,7 +31,7 @@ def test_a_fixed_choice_is_made_for_every_input(lm, bank, index):
 def test_item_scores_are_lm_evals_own_metrics_item_by_item(lm, bank, built, fixed):
     loaded = built(limit=LIMIT)
     scores = {entry.name: item_scores(fixed[1], entry, LIMIT) for entry in loaded}
-    arm = run_arm("fixed", IdpLM(lm, bank, FixedSelector(1).fit(bank, lm)), loaded, LIMIT)
+    arm = run_arm("fixed", IdpLM(lm, bank, FixedSelector(1).fit(bank, lm)), loaded, lambda entry: LIMIT)
     for entry in loaded:
         rows = {row["doc_id"]: item_value(entry, row) for row in arm.samples[entry.name]}
         assert scores[entry.name] == pytest.approx(rows, rel=1e-6)
@@ -57,9 +57,9 @@ def test_likelihoods_that_losses_took_are_not_asked_for_again(lm, bank, built, m
 
 def test_the_oracle_is_at_least_as_good_as_every_prompt_on_every_item(lm, bank, built, fixed):
     loaded = built("easy", "hard", "support", "short", "trivia", "pair", "endings", "last_word", limit=LIMIT)
-    oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, LIMIT)))
-    best = run_arm("oracle", oracle, loaded, LIMIT)
-    others = [run_arm("fixed", each, loaded, LIMIT) for each in fixed]
+    oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, lambda entry: LIMIT)))
+    best = run_arm("oracle", oracle, loaded, lambda entry: LIMIT)
+    others = [run_arm("fixed", each, loaded, lambda entry: LIMIT) for each in fixed]
     gained = 0
     for entry in loaded:
         for arm in others:
@@ -77,11 +77,11 @@ def _flat(arm):
 
 def test_of_running_text_the_oracle_takes_the_one_best_prompt(lm, bank, built, fixed):
     loaded = built("text")
-    oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, 3)))
+    oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, lambda entry: 3)))
     best = run_arm("oracle", oracle, loaded, 3)
     rows = best.samples["atlas_text"]
     assert len({row["idp_prompt"] for row in rows}) == 1
-    found = outcomes(fixed, loaded, 3)
+    found = outcomes(fixed, loaded, lambda entry: 3)
     assert set(found.inputs) == {(oracle.prefix_token_id,)} and found.groups == ["atlas_text"] * 3
     assert found.losses.mean(dim=0).min().item() == pytest.approx(
         -sum(item_value(loaded[0], row) for row in rows) / len(rows)
@@ -93,7 +93,7 @@ def test_the_oracle_handles_running_text_of_several_windows(tiny_lm, bank, built
     one = PromptBank([bank[0]])
     models = [IdpLM(small, one, FixedSelector(index).fit(one, small)) for index in (0, -1)]
     loaded = built("text", limit=2)
-    oracle = IdpLM(small, one, OracleSelector().fit(one, small, outcomes(models, loaded, 2)))
+    oracle = IdpLM(small, one, OracleSelector().fit(one, small, outcomes(models, loaded, lambda entry: 2)))
     assert len(run_arm("oracle", oracle, loaded, 2).samples["atlas_text"]) == 2
 
 

@@ -102,7 +102,7 @@ def _ids(lm, bank):
 
 def test_the_best_choice_in_hindsight_is_found_by_what_the_selector_sees(lm, bank, entry):
     prompted = [IdpLM(lm, bank, FixedSelector(index).fit(bank, lm)) for index in (*range(len(bank)), -1)]
-    found = outcomes(prompted, [entry], None)
+    found = outcomes(prompted, [entry], lambda entry: None)
     assert [tuple(ids) for ids in found.inputs] == [_ids(lm, bank)[text] for text in (STEMS[0], *STEMS)]
     arm = run_arm("oracle", IdpLM(lm, bank, OracleSelector().fit(bank, lm, found)), [entry], None)
     assert arm.mean >= max(float(-column.mean()) for column in found.losses.T)

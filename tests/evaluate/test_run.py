@@ -13,7 +13,7 @@ import idp.evaluate.selectors as selectors_module
 from idp.bank.bank import PromptBank
 from idp.bank.prompt import Prompt
 from idp.evaluate import IdpLM, Settings, evaluate, write_report
-from idp.evaluate.arms import ARMS
+from idp.evaluate.arms import ARMS, DENSE_ARMS
 from idp.evaluate.evaluation import DEFAULT_ARMS
 from idp.evaluate.report import footnotes, table
 from idp.resources import eval_dir
@@ -50,7 +50,7 @@ def test_all_arms_run_on_the_same_items(whole):
 
 def test_the_oracle_bounds_every_arm_of_the_compressed_model_item_by_item(whole):
     arms = whole[0].arms
-    for name in set(ARMS) - {"dense", "oracle"}:
+    for name in set(ARMS) - {*DENSE_ARMS, "oracle"}:
         for task, values in arms[name].items.items():
             assert (arms["oracle"].items[task] >= values).all()
 
