@@ -8,7 +8,7 @@ from pathlib import Path
 import idp
 from idp.bank.bank import PromptBank
 from idp.evaluate.local.columns import SOURCES
-from idp.evaluate.tasks import suites
+from idp.evaluate.tasks import packaged, suites
 from idp.model.aliases import read_aliases, resolve
 from idp.model.info import measured, model_info
 
@@ -98,7 +98,6 @@ def test_the_page_on_suites_tells_of_every_task_where_its_data_lie():
     page, known = (ROOT / "docs/suites.md").read_text(), suites()["suites"]
     rows = dict(re.findall(r"^\| `(\w+)`.*? \| `(\w+)`: ", page, re.MULTILINE))
     groups = {"blimp": "blimp", "mmlu": "mmlu", "bbh_zeroshot": "bbh"}
-    expected = {
-        task: groups.get(task) or SOURCES[task].folder for task in known["paper"]["tasks"] + known["wide"]["tasks"]
-    }
-    assert rows == expected
+    listed = {task: task for task in known["paper"]["tasks"] + known["wide"]["tasks"]}
+    listed |= {name: source.task for name, source in packaged().items()}
+    assert rows == {name: groups.get(task) or SOURCES[task].folder for name, task in listed.items()}

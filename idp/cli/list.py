@@ -68,12 +68,17 @@ def suites() -> list[Row]:
 
 
 def tasks() -> list[Row]:
-    """Suites and the embedded tasks; lm-eval's own tasks can be named too."""
+    """Suites and the tasks that come with their data; lm-eval's own tasks can be named too."""
+    from idp.evaluate.tasks import expand, packaged
+
     rows = [
         {"name": suite["name"], "kind": "suite", "about": f"{suite['about']}: {suite['tasks']}"} for suite in suites()
     ]
-    embedded = next(suite["tasks"] for suite in suites() if suite["name"] == "atlas").split(", ")
-    return [*rows, *({"name": name, "kind": "task", "about": ""} for name in embedded)]
+    about = {
+        **dict.fromkeys(expand(["atlas"]), ""),
+        **{name: f"lm-eval's {of.task}" for name, of in packaged().items()},
+    }
+    return [*rows, *({"name": name, "kind": "task", "about": text} for name, text in about.items())]
 
 
 def arms() -> list[Row]:

@@ -12,6 +12,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 import yaml
 from lm_eval import utils
 from lm_eval.api.metrics import mean
@@ -19,7 +20,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.tasks import TaskManager
 
 from idp.errors import TaskError, suggest
-from idp.evaluate.local import with_local_data
+from idp.evaluate.local import load_under, with_local_data
 from idp.resources import eval_dir
 
 PREFERRED = ("acc", "exact_match", "acc_norm", "f1", "word_perplexity", "perplexity")
@@ -92,11 +93,42 @@ class EvalTask:
         return 1 / counts.pop() if len(counts) == 1 else None
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """One of lm-eval's tasks with items that come with the package.
+
+    Attributes:
+        task: lm-eval's name.
+        folder: holds the items, as a folder for ``--data-dir`` does.
+        templates: folders of lm-eval, one of which defines the task.
+    """
+
+    task: str
+    folder: Path
+    templates: tuple[str, ...]
+
+
 @cache
 def suites() -> dict[str, Any]:
     """The contents of ``eval/suites.yaml``."""
     data: dict[str, Any] = yaml.safe_load((eval_dir() / "suites.yaml").read_text(encoding="utf-8"))
     return data
+
+
+@cache
+def packaged() -> dict[str, Packaged]:
+    """The tasks of suites that name their data, by our names.
+
+    Example:
+        >>> packaged()["mini_arc_easy"].task
+        'arc_easy'
+    """
+    return {
+        name: Packaged(name.removeprefix(f"{data}_"), eval_dir() / data, tuple(suite["templates"]))
+        for suite in suites()["suites"].values()
+        if (data := suite.get("data"))
+        for name in suite["tasks"]
+    }
 
 
 @contextmanager
@@ -155,7 +187,8 @@ def load_tasks(names: Sequence[str], data_dir: Path | None = None) -> list[EvalT
 
     Args:
         names: tasks, tags, groups or suites.
-        data_dir: folder whose files take the place of the hub's data; prompts and metrics stay lm-eval's.
+        data_dir: folder whose files take the place of the hub's data; prompts and metrics stay lm-eval's. Tasks that
+            come with their data keep it.
 
     Raises:
         TaskError: an unknown name (near misses are named), or data that cannot be loaded.
@@ -164,13 +197,12 @@ def load_tasks(names: Sequence[str], data_dir: Path | None = None) -> list[EvalT
     if not wanted:
         raise TaskError("no task was named; try --tasks atlas.")
     with quiet():
-        manager = _manager(with_defaults=False)
-        if not set(wanted) <= set(manager.all_tasks):
-            manager = _manager(with_defaults=True)
-        _check(wanted, manager)
-        asked = wanted if data_dir is None else with_local_data(manager, wanted, data_dir)
-        tasks, groups = _load(manager, wanted, asked)
-        judged = [_judged(name, task, groups.get(name)) for name, task in tasks.items()]
+        tasks, groups = _load([name for name in wanted if name not in packaged()], data_dir)
+        tasks |= {name: _load_packaged(name) for name in wanted if name in packaged()}
+        order = {name: place for place, name in enumerate(wanted)}
+        named = {name: groups.get(name, name) for name in tasks}
+        placed = sorted(named, key=lambda name: order.get(named[name], len(order)))
+        judged = [_judged(name, tasks[name], groups.get(name)) for name in placed]
     return [_counted(entry, judged) for entry in judged]
 
 
@@ -180,27 +212,48 @@ def _manager(*, with_defaults: bool) -> TaskManager:
     return TaskManager(include_path=str(eval_dir() / "tasks"), include_defaults=with_defaults)
 
 
+@cache
+def _templates(folders: tuple[str, ...]) -> TaskManager:
+    """An index of some of lm-eval's folders only, which takes milliseconds.
+
+    Nothing but single tasks may be asked of it: of tags and groups it knows some of the tasks.
+    """
+    root = Path(lm_eval.tasks.__file__).parent
+    return TaskManager(include_path=[str(root / folder) for folder in folders], include_defaults=False)
+
+
+def _load_packaged(name: str) -> Any:
+    source = packaged()[name]
+    manager = _templates(source.templates)
+    if source.task not in manager.all_tasks:  # another version of lm-eval may have other folders
+        manager = _manager(with_defaults=True)
+    return load_under(name, manager, source.task, source.folder)
+
+
 def _check(wanted: Sequence[str], manager: TaskManager) -> None:
+    known = [*suites()["suites"], *packaged(), *manager.all_tasks]
     for name in wanted:
         if name not in manager.all_tasks:
-            raise TaskError(f"unknown task {name!r}. {suggest(name, [*suites()['suites'], *manager.all_tasks])}")
+            raise TaskError(f"unknown task {name!r}. {suggest(name, known)}")
 
 
-def _load(
-    manager: TaskManager, wanted: Sequence[str], asked: Sequence[str | dict[str, Any]]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tasks in the order in which they were named, and the groups that were named of those that have one."""
+def _load(wanted: Sequence[str], data_dir: Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tasks of an index, and the groups that were named of those that have one."""
+    if not wanted:
+        return {}, {}
+    manager = _manager(with_defaults=False)
+    if not set(wanted) <= set(manager.all_tasks):
+        manager = _manager(with_defaults=True)
+    _check(wanted, manager)
+    asked = list(wanted) if data_dir is None else with_local_data(manager, wanted, data_dir)
     try:
-        loaded = manager.load(list(asked))
+        loaded = manager.load(asked)
     except TaskError:
         raise
     except Exception as error:  # a hub, a data set's code or its schema: anything can fail here
         raise TaskError(f"the data of {', '.join(wanted)} cannot be loaded: {error}") from error
     named = [group for group in loaded["groups"].values() if group.name in wanted and group.name in manager.all_groups]
-    groups = {task.task_name: group.name for group in named for task in group.get_all_tasks()}
-    order = {name: place for place, name in enumerate(wanted)}
-    tasks = sorted(loaded["tasks"].items(), key=lambda pair: order.get(groups.get(pair[0], pair[0]), len(order)))
-    return dict(tasks), groups
+    return loaded["tasks"], {task.task_name: group.name for group in named for task in group.get_all_tasks()}
 
 
 def _judged(name: str, task: Any, group: str | None = None) -> EvalTask:

@@ -121,6 +121,18 @@ def test_a_suite_with_local_data_and_a_task_more(
     assert json.loads(resumed.stdout)["idp"]["arms"] == results["idp"]["arms"]
 
 
+def test_tasks_that_come_with_the_package_run_on_the_embedded_model(idp_command: Run, tmp_path: Path) -> None:
+    what = ["--tasks", "mini_arc_easy", "--limit", 4, "--arms", "compressed,router", "--device", "cpu"]
+    done = idp_command("eval", "--model", "reference", *what, "--json", "--output-dir", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.stdout)
+    assert results["idp"]["metrics"] == {"mini_arc_easy": "acc"}
+    assert results["n-samples"] == {"mini_arc_easy": {"original": 200, "effective": 4}}
+    assert results["idp"]["chance"] == {"mini_arc_easy": 0.25}
+    rows = (tmp_path / "out" / "samples_mini_arc_easy_router.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["arguments"][0][0].startswith("Question: ") for row in rows] == [True] * 4
+
+
 def test_several_suites_are_put_together(idp_command: Run, options: list[object], data: Path) -> None:
     """Known by what is missing: the folder has three tasks of the groups of hundreds."""
     told = idp_command("eval", *options, "--suite", "paper,wide", "--data-dir", data)

@@ -40,7 +40,7 @@ def test_selectors(idp_command: Run) -> None:
 
 def test_suites(idp_command: Run) -> None:
     rows = {row["name"]: row for row in listed(idp_command, "suites")}
-    assert rows.keys() == {"atlas", "paper", "wide"}
+    assert rows.keys() == {"atlas", "mini", "paper", "wide"}
     assert rows["wide"]["tasks"].startswith("boolq, winogrande, ")
     assert all(row["about"] for row in rows.values())
 
@@ -49,6 +49,7 @@ def test_tasks(idp_command: Run) -> None:
     rows = listed(idp_command, "tasks")
     assert {"atlas", "paper", "atlas_easy", "atlas_control"} <= names(rows)
     assert {row["kind"] for row in rows} == {"suite", "task"}
+    assert {"name": "mini_boolq", "kind": "task", "about": "lm-eval's boolq"} in rows
 
 
 def test_arms(idp_command: Run) -> None:

@@ -13,7 +13,7 @@ from idp.errors import TaskError
 from idp.evaluate.local.columns import PARTS, SOURCES, Source, source_of
 from idp.evaluate.local.rows import find, read
 
-__all__ = ["with_local_data"]
+__all__ = ["load_under", "with_local_data"]
 
 Spec = dict[str, Any]
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
@@ -38,6 +38,27 @@ def with_local_data(manager: TaskManager, names: Sequence[str], folder: Path) ->
     tags = set(manager.all_tags)
     single = [leaf for name in names for leaf in (_leaves(manager, name) if name in tags else [name])]
     return [_unit(manager, name, folder) for name in single]
+
+
+def load_under(name: str, manager: TaskManager, task: str, folder: Path) -> Any:
+    """Load one of lm-eval's tasks under another name, its items read from a folder.
+
+    All but name and data is as in lm-eval's own configuration, and a task without a training split has one here, if the
+    folder has the file.
+
+    Args:
+        name: what the task is called in results.
+        manager: lm-eval's index of tasks.
+        task: lm-eval's name, known to the index.
+        folder: as for `with_local_data`.
+
+    Raises:
+        TaskError: a file is missing or broken, or the task has no local form.
+    """
+    config = {"training_split": "train", **_config(manager, task)}
+    loaded = manager.load({"group": name, "task": [_spec(task, config, folder)]})["tasks"][task]
+    loaded.config.task = name
+    return loaded
 
 
 def read_splits(task: str, folder: str, splits: Sequence[str], **_metadata: Any) -> dict[str, datasets.Dataset]:
@@ -79,7 +100,8 @@ def _spec(task: str, config: Spec, folder: Path) -> Spec:
         raise TaskError(f"task {task!r} has no data: looked for {files} (plain, .xz or .gz).")
     there = sorted({split for key, split in splits.items() if key not in lacking})
     data = {"task": task, "folder": str(folder), "splits": there}
-    return {"task": task, "custom_dataset": read_splits, "dataset_kwargs": data, **dict.fromkeys(lacking)}
+    changed = {"custom_dataset": read_splits, "dataset_kwargs": data, **splits, **dict.fromkeys(lacking)}
+    return {"task": task, **changed}
 
 
 def _source(task: str) -> tuple[Source, str | None]:
