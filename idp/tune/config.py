@@ -51,6 +51,7 @@ class BuildConfig:
     row_tokens: int = _about(128, "Tokens of a row of running text.")
     atlas: int = _about(8000, "Items of each task about the reference world, for a reference model without other data.")
     limit: int = _about(0, "Most examples of each source; 0 for all.")
+    as_text: float = _about(0.0, "Share of the questions that are read as running text too, with their answers.")
     held_out: float = _about(0.25, "Share of your data that judges prompts and fits selectors.")
     method: str = _about("parts", f"What is built: {', '.join(METHODS)}.")
     objective: str = _about("auto", "Sum of terms such as answer+choice; auto distils where there is a teacher.")
@@ -110,6 +111,8 @@ class BuildConfig:
             )
         if not 0 < self.held_out < 1 or self.limit < 0:
             raise TaskError(f"cannot hold out {self.held_out:g} of at most {self.limit} examples; give 0 to 1.")
+        if not 0 <= self.as_text <= 1:
+            raise TaskError(f"cannot read a share of {self.as_text:g} of the questions as text; give 0 to 1.")
 
     def changed(self, values: Mapping[str, Any]) -> BuildConfig:
         """Return the config with other values, lists taken as tuples.

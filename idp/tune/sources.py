@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from idp.run.store import PrefixStore
 from idp.text.documents import read_documents
 from idp.text.rows import token_rows
 from idp.tune.config import BuildConfig
-from idp.tune.examples import Example, fitting
+from idp.tune.examples import Example, as_text, fitting
 from idp.tune.labels import label
 from idp.tune.overlap import Overlap, overlaps
 from idp.tune.questions import encode_questions, read_questions
@@ -124,7 +125,7 @@ def prepare(
     Args:
         lm: the model.
         gathered: the examples.
-        config: `lengths`, `held_out`, `row_tokens` and `seed` of it.
+        config: `lengths`, `held_out`, `as_text`, `row_tokens` and `seed` of it.
         evaluation: texts of evaluation items; a tuning item that overlaps with one is left out.
         note: is told how many were.
 
@@ -140,9 +141,18 @@ def prepare(
     if not kept:
         raise TaskError("every tuning item overlaps with an evaluation item: tune on other data.")
     fit = fitting(lm, kept, _longest(lm, config), text_tokens=config.row_tokens)
-    tuning, held_out = split(fit, config.held_out, config.seed)
+    sides = split(fit, config.held_out, config.seed)
+    tuning, held_out = ([*side, *_as_texts(side, config)] for side in sides)  # both forms of a question on one side
     about = {"sources": gathered.counts, "tuning": len(tuning), "held_out": len(held_out)}
     return Data(tuning, held_out, about | ({"overlap": overlap} if overlap else {}))
+
+
+def _as_texts(examples: Sequence[Example], config: BuildConfig) -> list[Example]:
+    """A share of the questions as running text: so their contexts are tuned on, too."""
+    questions = [example for example in examples if not example.is_text]
+    chosen = random.Random(config.seed).sample(range(len(questions)), round(config.as_text * len(questions)))
+    texts = [replace(as_text(questions[place]), group="text") for place in sorted(chosen)]
+    return [text for text in texts if len(text.right) > 1]
 
 
 def _longest(lm: LanguageModel, config: BuildConfig) -> int:

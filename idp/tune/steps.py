@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "diverged", "drawn", "drive", "judges", "mean_loss", "optimizer_tensors", "run_key", "written"]
 
-SAVE_EVERY = 50
+SAVE_EVERY = 50  # steps
+SAVE_SECONDS = 60.0  # where steps take long: an interruption costs no more than this
 HELD_OUT = 256
 
 
@@ -73,7 +75,7 @@ def drive(
     Args:
         run: the run; it is measured before any update, and as often as the plan says.
         plan: how many steps, and how many measurements.
-        checkpoint: a file to continue from and to write every 50 steps; a finished run is read from it.
+        checkpoint: a file to continue from and to write every 50 steps or minute; a finished run is read from it.
         advance: called with what was just done, `plan.steps * weight` in all.
         watch: called with training and held-out loss whenever they were measured.
         weight: what a step counts.
@@ -89,14 +91,16 @@ def drive(
     if not run.step:
         run.measure()
     watch(*run.losses)
-    interval = max(1, -(-plan.steps // plan.measurements))
+    interval, saved = max(1, -(-plan.steps // plan.measurements)), time.monotonic()
     while run.step < plan.steps and not run.finished:
         run.update()
         if run.step % interval == 0 or run.step == plan.steps:
             run.measure()
             watch(*run.losses)
-        if checkpoint and (run.step % SAVE_EVERY == 0 or run.step == plan.steps or run.finished):
+        due = run.step % SAVE_EVERY == 0 or time.monotonic() - saved > SAVE_SECONDS
+        if checkpoint and (due or run.step == plan.steps or run.finished):
             save_tensors(checkpoint, run.state(), key)
+            saved = time.monotonic()
         advance(weight)
     advance((plan.steps - run.step) * weight)
 

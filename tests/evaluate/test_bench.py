@@ -68,7 +68,8 @@ def test_a_dense_model_that_was_asked_for_must_load(settings, tmp_path):
 def test_no_fit_leaves_out_what_learns_from_answers_and_says_so(settings, monkeypatch):
     monkeypatch.setattr(selectors_module, "calibrate", lambda *a, **k: pytest.fail("answers were looked at"))
     evaluation = evaluate(settings(fit=False, tasks=("atlas_easy",)))
-    assert tuple(evaluation.arms) == ("dense", "compressed", "random", "attention", "attention-calibrated", "oracle")
+    bare = ("dense", "dense-static", "compressed")
+    assert tuple(evaluation.arms) == (*bare, "random", "attention", "attention-calibrated", "oracle")
     for arm in ("static", "router"):
         assert any(repr(arm) in note and "--no-fit" in note for note in evaluation.notes)
     assert evaluation.main_arm.name == "attention-calibrated"  # the last that is a method, which the oracle is not

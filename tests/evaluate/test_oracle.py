@@ -31,7 +31,7 @@ def test_a_fixed_choice_is_made_for_every_input(lm, bank, index):
 def test_item_scores_are_lm_evals_own_metrics_item_by_item(lm, bank, built, fixed):
     loaded = built(limit=LIMIT)
     scores = {entry.name: item_scores(fixed[1], entry, LIMIT) for entry in loaded}
-    arm = run_arm("fixed", IdpLM(lm, bank, FixedSelector(1).fit(bank, lm)), loaded, lambda entry: LIMIT)
+    arm = run_arm("fixed", IdpLM(lm, bank, FixedSelector(1).fit(bank, lm)), loaded, LIMIT)
     for entry in loaded:
         rows = {row["doc_id"]: item_value(entry, row) for row in arm.samples[entry.name]}
         assert scores[entry.name] == pytest.approx(rows, rel=1e-6)
@@ -58,8 +58,8 @@ def test_likelihoods_that_losses_took_are_not_asked_for_again(lm, bank, built, m
 def test_the_oracle_is_at_least_as_good_as_every_prompt_on_every_item(lm, bank, built, fixed):
     loaded = built("easy", "hard", "support", "short", "trivia", "pair", "endings", "last_word", limit=LIMIT)
     oracle = IdpLM(lm, bank, OracleSelector().fit(bank, lm, outcomes(fixed, loaded, lambda entry: LIMIT)))
-    best = run_arm("oracle", oracle, loaded, lambda entry: LIMIT)
-    others = [run_arm("fixed", each, loaded, lambda entry: LIMIT) for each in fixed]
+    best = run_arm("oracle", oracle, loaded, LIMIT)
+    others = [run_arm("fixed", each, loaded, LIMIT) for each in fixed]
     gained = 0
     for entry in loaded:
         for arm in others:

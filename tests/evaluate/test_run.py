@@ -97,7 +97,7 @@ def test_the_key_idp_holds_what_was_agreed(whole, results):
         *("model", "bank", "seed", "arms", "gap", "gap_recovered", "paired"),
         # what else is needed to repeat and to read it
         *("schema", "version", "settings", "metrics", "filters", "in_mean", "controls", "chance", "groups", "items"),
-        *("main_arm", "detectable_difference", "notes", "failed", "environment"),
+        *("main_arm", "detectable_difference", "notes", "failed", "environment", "sets", "divergence"),
     }
     assert set(own["arms"]) == set(own["gap_recovered"]) == set(ARMS)
     for name, arm in own["arms"].items():
@@ -128,8 +128,8 @@ def test_every_pair_of_arms_but_the_bound_is_compared_once(results):
 
 def test_samples_carry_the_choice_and_its_scores(whole):
     evaluation, files, _ = whole
-    names = [*evaluation.bank["prompts"], None]
     for arm in ARMS:
+        names = [*(["static"] if arm == "dense-static" else evaluation.bank["prompts"]), None]
         for task in TASKS:
             lines = (files["samples"] / f"samples_{task}_{arm}.jsonl").read_text().splitlines()
             assert len(lines) == LIMIT

@@ -51,7 +51,7 @@ def test_a_folder_without_an_evaluation(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda results: results["idp"].pop("schema"), r"older version of idp \(schema 1, not 2\)"),
+        (lambda results: results["idp"].pop("schema"), r"older version of idp \(schema 1, not 3\)"),
         (lambda results: results["idp"].update(schema=SCHEMA + 1), "newer version of idp"),
         (lambda results: results["idp"].update(schema="2"), "a schema that is no number"),
         (lambda results: results["idp"].pop("arms"), "is damaged"),

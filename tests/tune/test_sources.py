@@ -116,3 +116,20 @@ def test_nothing_left_is_an_error(tiny_lm, folder):
         prepare(tiny_lm(), Gathered([], {}), config)
     with pytest.raises(TaskError, match="too small"):
         prepare(tiny_lm(), Gathered(found.examples[:1], {}), config)
+
+
+def test_questions_are_read_as_running_text_too_on_the_side_they_are_on(tiny_lm, folder):
+    config = BuildConfig(questions=(str(folder / "sums.jsonl"),), as_text=0.67)
+    lm = tiny_lm()
+    data = prepare(lm, gather(lm, config, lambda: None, folder, Silent()), config)
+    for side, count in ((data.tuning, 6), (data.held_out, 2)):
+        asked = {text_of(lm, example) for example in side if not example.is_text}
+        read = [text_of(lm, example) for example in side if example.is_text]
+        assert len(read) == count and set(read) <= asked
+    assert (data.about["tuning"], data.about["held_out"]) == (9 + 6, 3 + 2)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_no_more_questions_than_there_are_can_be_read_as_text(share):
+    with pytest.raises(TaskError, match="as text"):
+        BuildConfig(as_text=share)
