@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -23,6 +23,7 @@ __all__ = [
     "atomic_folder",
     "atomic_write_bytes",
     "atomic_write_text",
+    "atomic_writer",
     "file_name",
     "finite",
     "json_text",
@@ -58,26 +59,50 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OutputError: the folder is read-only, is not a folder, or the disk is full. An existing file is left as it was.
     """
+    try:
+        with atomic_writer(path) as stream:
+            stream.write(data)
+    except OSError as error:
+        raise OutputError(_explain(Path(path), error)) from error
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 with the guarantees of `atomic_write_bytes`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that appears at `path`, or replaces what is there, when the block ends without an error.
+
+    What is written reaches the disk first. If the block fails, nothing is left behind.
+
+    Args:
+        path: the file to write; missing parent folders are made.
+
+    Yields:
+        What to write the bytes to.
+
+    Raises:
+        OSError: the folder is read-only, is not a folder, or the disk is full.
+
+    Example:
+        >>> with atomic_writer("large.bin") as stream:  # doctest: +SKIP
+        ...     shutil.copyfileobj(source, stream)
+    """
     target = Path(path)
     # Made by `open` itself rather than by `tempfile`, so that the file gets the permissions of any other new file.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except OSError as error:
-        raise OutputError(_explain(target, error)) from error
     finally:
         with contextlib.suppress(OSError):  # gone already when all went well
             temporary.unlink()
-
-
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8 with the guarantees of `atomic_write_bytes`."""
-    atomic_write_bytes(path, text.encode("utf-8"))
 
 
 @contextlib.contextmanager

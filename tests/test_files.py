@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idp.errors import OutputError
-from idp.files import atomic_folder, atomic_write_bytes, atomic_write_text, json_text, require_free, sha256_of
+from idp.files import (
+    atomic_folder,
+    atomic_write_bytes,
+    atomic_write_text,
+    atomic_writer,
+    json_text,
+    require_free,
+    sha256_of,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -65,6 +73,26 @@ def test_an_interrupt_leaves_no_rubbish(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         atomic_write_bytes(tmp_path / "file", b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_written_bit_by_bit_appears_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "file"
+    with atomic_writer(target) as stream:
+        stream.write(b"first ")
+        assert not target.exists()
+        stream.write(b"second")
+    assert target.read_bytes() == b"first second"
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("no"), KeyboardInterrupt()])
+def test_what_fails_while_it_is_written_never_appears(error: BaseException, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(type(error)), atomic_writer(tmp_path / "file") as stream:
+        stream.write(b"half of the new")
+        raise error
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_where_a_folder_should_be_is_an_output_error(tmp_path: Path) -> None:
