@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from idp.model.aliases import ModelSpec, resolve
-from idp.model.attempt import ONCE, attempt, quiet_progress
+from idp.model.attempt import ONCE, attempt
 from idp.model.cached import require_space
 from idp.model.device import resolve_device, resolve_dtype
 from idp.model.fingerprint import settle
 from idp.model.gradients import has_gradients
 from idp.model.loaded import LanguageModel
 from idp.model.needs import quantization_method, require_extras, require_known
-from idp.model.reading import read_config, read_model, read_tokenizer
+from idp.model.reading import read_config, read_model, read_tokenizer, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -104,7 +104,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
         ModelError: there is no such model, or no tokenizer that can be read.
         MissingExtraError: the model needs a package that is not installed.
     """
-    with quiet_progress():
+    with reading(spec):
         config = _config(spec)
         return attempt(spec, "tokenizer", lambda: read_tokenizer(spec, config))
 
@@ -116,7 +116,7 @@ def require_loadable(spec: ModelSpec) -> None:
         ModelError: there is no such model, or the hub cannot be reached for it.
         MissingExtraError: its quantisation needs a package that is not installed.
     """
-    with quiet_progress():
+    with reading(spec):
         _config(spec)
 
 
@@ -134,7 +134,7 @@ def _read(spec: ModelSpec, device: str | torch.device, dtype: str | torch.dtype)
     """Load a model that was never run."""
     target = resolve_device(device)
     kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
-    with quiet_progress():
+    with reading(spec):
         config = _config(spec)
         require_space(spec)
         tokenizer = attempt(spec, "tokenizer", lambda: read_tokenizer(spec, config))
@@ -145,8 +145,6 @@ def _read(spec: ModelSpec, device: str | torch.device, dtype: str | torch.dtype)
 
 def _config(spec: ModelSpec) -> PreTrainedConfig:
     """The configuration of a model that can be loaded here."""
-    if spec.gguf is not None:
-        require_extras(spec.name, "gguf")  # its configuration is in the file too
     config = attempt(spec, "configuration", lambda: read_config(spec))
     method = quantization_method(config)
     require_known(spec.name, method)
