@@ -6,6 +6,9 @@ quantised model. That first pass is where many kinds unpack their weights, so bo
 token, peak memory then alone.
 
     python scripts/bench_load.py --repeats 5 --json runs/bench/load.json
+    python scripts/bench_load.py --kinds models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+A vocabulary costs time too, and the models made here have one of 2,048 tokens: hence the second line.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import typer
 from benchmarking import JsonFile, Quick, Repeats, Row, Seed, Threads, random_llama, set_up, show, write
 from rich.progress import track
 
+from idp.files import public_name
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
 
@@ -75,7 +79,9 @@ def dense_model(folder: Path, seed: int, quick: bool) -> Path:
 
 
 def checkpoint(kind: str, dense: Path, folder: Path) -> Path:
-    """Compress the dense model, or find what was made before; returns what is loaded."""
+    """Compress the dense model, or find what was made before, or what `kind` is a path of; returns what is loaded."""
+    if Path(kind).exists():
+        return Path(kind).absolute()
     out = folder / kind
     if kind != "dense" and not out.exists():
         if str(SHARED) not in sys.path:
@@ -106,7 +112,7 @@ def rows_of(kind: str, path: Path, repeats: int) -> list[Row]:
             found = measure(side, path)
             if repeat >= 0:
                 told[side].append(found)
-    return [_row(kind, work, told["idp"], told["transformers"]) for work in MEASURED]
+    return [_row(public_name(kind), work, told["idp"], told["transformers"]) for work in MEASURED]
 
 
 def _row(kind: str, work: str, ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]]) -> Row:
@@ -119,7 +125,7 @@ def _row(kind: str, work: str, ours: Sequence[dict[str, float]], theirs: Sequenc
 
 
 def main(
-    kinds: Annotated[str, typer.Option(help="Kinds of checkpoints, separated by commas.")] = KINDS,
+    kinds: Annotated[str, typer.Option(help="Kinds of checkpoints, or paths of models, with commas.")] = KINDS,
     repeats: Repeats = 5,
     folder: Annotated[Path | None, typer.Option(help="Where checkpoints are made and kept; none keeps them.")] = None,
     threads: Threads = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 ONCE = "first pass"
 """What is attempted where a model is run once to see whether it can be."""
+
+_CHATTY = ("torchao", "torch.utils._pytree")
 
 _UNREACHABLE = ("LocalEntryNotFound", "Connect", "Timeout", "Offline", "ProxyError", "HTTPError")
 
@@ -92,7 +95,7 @@ def _not_reached(spec: ModelSpec, error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet_progress() -> Iterator[None]:
-    """Silence the progress bars of downloads and of loading where nobody watches them (a pipe, a log file)."""
+    """Silence progress bars where nobody watches them (a pipe, a log file), and what is said as torchao is imported."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
@@ -101,8 +104,25 @@ def quiet_progress() -> Iterator[None]:
         disable_progress_bars()
         transformers_logging.disable_progress_bar()
     try:
-        yield
+        with _hushed():
+            yield
     finally:
         if silence:
             enable_progress_bars()
             transformers_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep back what is said of torchao's kernels and types: transformers imports it for every model."""
+    if logging.getLogger().isEnabledFor(logging.INFO):  # somebody wants to read everything
+        yield
+        return
+    former = {logger: logger.level for logger in map(logging.getLogger, _CHATTY)}
+    for logger in former:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in former.items():
+            logger.setLevel(level)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from idp.errors import ModelError
+from idp.errors import ModelError, brief
 from idp.model.compression import Compression
 from idp.model.needs import require_extras
 
@@ -47,10 +47,10 @@ def read_head(path: Path) -> GgufHead:
         'gguf, 4 bits, groups of 32, Q4_0'
     """
     require_extras(path.name, "gguf")
-    from gguf import GGUFReader
+    from idp.model.gguf_reader import read_gguf
 
     try:
-        reader = GGUFReader(path)
+        reader = read_gguf(path)
         numbers = Counter[str]()
         for tensor in reader.tensors:
             numbers[tensor.tensor_type.name] += int(tensor.n_elements)
@@ -61,8 +61,9 @@ def read_head(path: Path) -> GgufHead:
             tensors=len(reader.tensors),
             adds_bos=_field(reader, "tokenizer.ggml.add_bos_token"),
         )
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ModelError(f"{path} is no GGUF file, or was cut off: {error}. Download or make it again.") from error
+    except (OSError, ValueError, IndexError, KeyError, ArithmeticError, RecursionError) as error:
+        reason = brief(error)
+        raise ModelError(f"{path} is no GGUF file, or was cut off: {reason}. Download or make it again.") from error
 
 
 def _field(reader: Any, name: str) -> Any:

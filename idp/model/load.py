@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from idp.model.aliases import ModelSpec, resolve
-from idp.model.attempt import ONCE, attempt, quiet_progress
+from idp.model.attempt import ONCE, attempt
 from idp.model.cached import require_space
 from idp.model.device import resolve_device, resolve_dtype
 from idp.model.fetch import obtain
@@ -18,7 +18,7 @@ from idp.model.fingerprint import settle
 from idp.model.gradients import has_gradients
 from idp.model.loaded import LanguageModel
 from idp.model.needs import quantization_method, require_extras, require_known
-from idp.model.reading import read_config, read_model, read_tokenizer
+from idp.model.reading import read_config, read_model, read_tokenizer, reading
 from idp.observer import Observer
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def load_tokenizer(spec: ModelSpec, observer: Observer | None = None) -> PreTrai
         MissingExtraError: the model needs a package that is not installed.
     """
     here = obtain(spec, observer)
-    with quiet_progress():
+    with reading(here):
         config = _config(here)
         return attempt(here, "tokenizer", lambda: read_tokenizer(here, config))
 
@@ -125,7 +125,7 @@ def require_loadable(spec: ModelSpec, observer: Observer | None = None) -> None:
         MissingExtraError: its quantisation needs a package that is not installed.
     """
     here = obtain(spec, observer)
-    with quiet_progress():
+    with reading(here):
         _config(here)
 
 
@@ -143,7 +143,7 @@ def _read(spec: ModelSpec, device: str | torch.device, dtype: str | torch.dtype)
     """Load a model that was never run."""
     target = resolve_device(device)
     kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
-    with quiet_progress():
+    with reading(spec):
         config = _config(spec)
         require_space(spec)
         tokenizer = attempt(spec, "tokenizer", lambda: read_tokenizer(spec, config))
@@ -154,8 +154,6 @@ def _read(spec: ModelSpec, device: str | torch.device, dtype: str | torch.dtype)
 
 def _config(spec: ModelSpec) -> PreTrainedConfig:
     """The configuration of a model that can be loaded here."""
-    if spec.gguf is not None:
-        require_extras(spec.name, "gguf")  # its configuration is in the file too
     config = attempt(spec, "configuration", lambda: read_config(spec))
     method = quantization_method(config)
     require_known(spec.name, method)

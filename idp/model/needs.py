@@ -17,7 +17,7 @@ _NEEDS = {
     "awq": (("gptqmodel",), "gptq"),
     "compressed-tensors": (("compressed_tensors",), None),
     "bitsandbytes": (("bitsandbytes",), "bnb"),
-    "gguf": (("gguf",), "gguf"),
+    "gguf": (("gguf",), None),
 }
 """Quantisation method -> modules needed to load it, and our extra that brings them."""
 

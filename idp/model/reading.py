@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from idp.errors import ModelError
+from idp.model.attempt import quiet_progress
 from idp.model.cached import cached_folder
 from idp.model.compression import settings_beside
-from idp.model.gguf_file import read_head
-from idp.model.needs import quantization_method
+from idp.model.gguf_file import GgufHead, read_head
+from idp.model.needs import quantization_method, require_extras
 from idp.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["read_config", "read_model", "read_tokenizer"]
+__all__ = ["read_config", "read_model", "read_tokenizer", "reading"]
+
+
+@contextmanager
+def reading(spec: ModelSpec) -> Iterator[None]:
+    """Read a model's parts within it: without chatter, and of a GGUF file the head once for all of them.
+
+    Raises:
+        MissingExtraError: it is a GGUF file, and the package gguf is not installed.
+    """
+    with quiet_progress():
+        if spec.gguf is None:
+            yield
+            return
+        require_extras(spec.name, "gguf")
+        from idp.model.gguf_reader import quick_gguf
+
+        with quick_gguf():
+            yield
 
 
 def read_config(spec: ModelSpec) -> PreTrainedConfig:
     """Read the configuration; of a GGUF model from the head of its file."""
     from transformers import AutoConfig
 
+    _gguf_head(spec)  # what is broken is told here, before transformers stumbles over it
     config = AutoConfig.from_pretrained(spec.source, trust_remote_code=spec.trust_remote_code, **_file(spec))
     if not quantization_method(config) and (settings := settings_beside(Path(spec.source))):
         config.quantization_config = settings
@@ -47,9 +69,16 @@ def read_tokenizer(spec: ModelSpec, config: PreTrainedConfig) -> PreTrainedToken
 
 def _begin(tokenizer: PreTrainedTokenizerBase, spec: ModelSpec) -> None:
     """Put the first token in front of a text where the file says so, which transformers does not look at."""
-    folder = cached_folder(spec)
-    if folder is not None and (adds := read_head(folder / str(spec.gguf)).adds_bos) is not None:
-        tokenizer.add_bos_token = adds
+    head = _gguf_head(spec)
+    if head is not None and head.adds_bos is not None:
+        tokenizer.add_bos_token = head.adds_bos
+
+
+def _gguf_head(spec: ModelSpec) -> GgufHead | None:
+    """The head of a model's GGUF file; None where it has none, or none that is here."""
+    folder = None if spec.gguf is None else cached_folder(spec)
+    file = None if folder is None else folder / str(spec.gguf)
+    return read_head(file) if file is not None and file.is_file() else None
 
 
 def _mend(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:

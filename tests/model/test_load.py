@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,9 +229,7 @@ def test_code_that_comes_with_a_model_is_not_run(saved: Path, tmp_path: Path) ->
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize(
-    ("method", "extra"), [("gptq", "gptq"), ("awq", "gptq"), ("bitsandbytes", "bnb"), ("gguf", "gguf")]
-)
+@pytest.mark.parametrize(("method", "extra"), [("gptq", "gptq"), ("awq", "gptq"), ("bitsandbytes", "bnb")])
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, method: str, extra: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
     with pytest.raises(MissingExtraError, match=rf"is quantised with {method}.*pip install 'idp\[{extra}\]'"):
@@ -255,7 +254,7 @@ def test_nothing_is_needed_for_a_plain_model() -> None:
 def test_a_gguf_file_without_its_package_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.gguf").touch()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'idp\[gguf\]'"):
+    with pytest.raises(MissingExtraError, match="quantised with gguf, which needs gguf: pip install gguf"):
         load(tmp_path / "m.gguf")
 
 
@@ -313,6 +312,16 @@ def test_progress_bars_are_silent_and_then_as_before(monkeypatch: pytest.MonkeyP
         assert are_progress_bars_disabled() == disabled
     finally:
         enable_progress_bars()
+
+
+@pytest.mark.parametrize(("wanted", "heard"), [(logging.WARNING, False), (logging.INFO, True)])
+def test_what_torchao_says_is_kept_back_unless_all_is_wanted(caplog, wanted, heard) -> None:
+    with caplog.at_level(wanted), attempts.quiet_progress():
+        logging.getLogger("torchao").warning("Failed to load a kernel")
+        logging.getLogger("torchao").error("an error")
+    logging.getLogger("torchao").warning("afterwards")
+    assert ("Failed to load a kernel" in caplog.messages) == heard
+    assert caplog.messages[-2:] == ["an error", "afterwards"]
 
 
 def test_a_quantised_model_is_unpacked_when_loaded():

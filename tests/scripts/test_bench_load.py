@@ -42,3 +42,11 @@ def test_the_order_is_swapped_every_repeat(bench, monkeypatch, tmp_path):
     rows = bench.rows_of("dense", tmp_path, 2)
     assert order == ["idp", "transformers", "transformers", "idp", "idp", "transformers"]
     assert [row.ratio for row in rows] == [1.0, 1.0, 1.0]
+
+
+def test_a_model_that_is_there_is_measured_as_it_is(bench, monkeypatch, tmp_path):
+    file = tmp_path / "some.gguf"
+    file.touch()
+    monkeypatch.setattr(bench, "measure", lambda side, path: {"seconds": 1.0, "first": 2.0, "peak": 3.0})
+    assert bench.checkpoint(str(file), tmp_path / "dense", tmp_path) == file
+    assert {row.model for row in bench.rows_of(str(file), file, 1)} == {"some.gguf"}
