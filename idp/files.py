@@ -11,13 +11,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
+from filelock import FileLock, Timeout
 
-from idp.errors import IdpError, OutputError
+from idp.errors import IdpError, OutputError, brief
 
 __all__ = [
     "atomic_folder",
@@ -27,6 +28,7 @@ __all__ = [
     "file_name",
     "finite",
     "json_text",
+    "only_process",
     "public_name",
     "read_yaml",
     "require_free",
@@ -142,6 +144,35 @@ def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
         raise OutputError(_explain(Path(path), error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # gone already when all went well
+
+
+@contextlib.contextmanager
+def only_process(folder: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Be the only process that makes a folder; wait for one that does.
+
+    Args:
+        folder: the folder; its parents are made.
+        waiting: called before this process waits for another one.
+
+    Raises:
+        OutputError: something cannot be written, here or in the block.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            waiting()
+            lock.acquire()
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder.parent}: {error.strerror or brief(error)}. Make room there, or set IDP_CACHE to "
+            "a folder that can be written to and has free space."
+        ) from error
+    finally:
+        lock.release()  # the file stays: who deletes it may delete somebody else's
 
 
 def require_free(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -35,6 +35,7 @@ from idp.launch import rank
 
 if TYPE_CHECKING:
     from idp.evaluate.evaluation import Evaluation
+    from idp.model.spec import ModelSpec
 
 
 _WITH_RESUME = ("output_dir", "allow_pickle", "trust_remote_code", "resume", "json", "debug")
@@ -61,7 +62,7 @@ def eval_command(
             "--tasks",
             "-t",
             callback=check_names,
-            help="Tasks or suites, separated by commas. Default: atlas for the reference models, else paper.",
+            help="Tasks or suites, separated by commas. Default: what the alias names, else paper.",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -110,7 +111,8 @@ def eval_command(
         _refuse_others(context)
     from idp.model.aliases import resolve
 
-    name = resolve(model).name  # first of all: it is quick, and a wrong name should not cost the wait for torch
+    spec = resolve(model)  # first of all: it is quick, and a wrong name should not cost the wait for torch
+    name = spec.name
     written = _Written()
     evaluation = _evaluate(
         debug,
@@ -120,7 +122,7 @@ def eval_command(
         dense_bank=dense_bank,
         bank=bank,
         suites=split_names(suite) if suite else (),
-        tasks=split_names(tasks) if tasks else () if suite else default_tasks(name),
+        tasks=split_names(tasks) if tasks else () if suite else default_tasks(spec),
         data_dir=data_dir,
         arms=split_names(arms) if arms else None,
         limit=limit,
@@ -159,9 +161,9 @@ def _refuse_others(context: typer.Context) -> None:
             )
 
 
-def default_tasks(model: str) -> tuple[str, ...]:
-    """The embedded tasks for the models that know the embedded world, the paper's nine for all others."""
-    return ("atlas",) if model.startswith("reference") else ("paper",)
+def default_tasks(spec: ModelSpec) -> tuple[str, ...]:
+    """The suite that an alias names, the paper's nine tasks for all other models."""
+    return (spec.suite or "paper",)
 
 
 def default_folder(model: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idp.errors import TaskError
 from idp.evaluate.material import evaluation_texts, training_items
-from idp.model.aliases import ModelSpec, aliases, resolve
+from idp.model.aliases import ModelSpec, resolve
 from idp.model.load import load, load_trainable
 from idp.model.loaded import LanguageModel
 from idp.observer import Observer
@@ -96,7 +96,7 @@ def _data(
 
 def _world(lm: LanguageModel, config: BuildConfig, spec: ModelSpec) -> Data:
     """Facts of the reference world."""
-    if not (spec.name in aliases() and spec.name.startswith("reference")):
+    if spec.suite != _ATLAS:
         raise TaskError("there is nothing to tune on: give --text, --questions or --tasks.")
     if config.check:
         raise TaskError("facts of the reference world are checked against its own tasks: leave --check out.")

@@ -28,6 +28,8 @@ _KINDS = {
     "note": str,
     "dtype": str,
     "recipe": str,
+    "variant": str,
+    "suite": str,
     "sha256": str,
     "wheel_sha256": str,
     "wheel_bytes": int,
@@ -37,7 +39,7 @@ _KINDS = {
 
 _HASHES = ("sha256", "wheel_sha256")
 _OF_PACKAGES = (*_HASHES, "wheel_bytes", "hub")
-_ALWAYS_OURS = set(_KINDS) - {"dtype", "recipe", *_OF_PACKAGES}
+_ALWAYS_OURS = set(_KINDS) - {"dtype", "recipe", "variant", "suite", *_OF_PACKAGES}
 _WORDS = {bool: "true or false", int: "a whole number", str: "a text"}
 
 _ON_INDEX = "pypi:"
@@ -90,12 +92,14 @@ def _spec(path: Path, name: str, entry: Any) -> ModelSpec:
     return ModelSpec(
         name=name,
         source=place.source,
-        compression=entry.get("compression") or entry.get("recipe") or "",
+        compression=entry.get("compression") or entry.get("recipe") or entry.get("variant") or "",
         dense=_dense(path, entry.get("dense")),
         bank=_bank(path, entry.get("bank")),
         verified=entry.get("verified", False),
         note=entry.get("note") or "",
         dtype=entry.get("dtype") or "auto",
+        variant=entry.get("variant"),
+        suite=entry.get("suite"),
         recipe=entry.get("recipe"),
         gguf=place.gguf,
         package=package,
@@ -115,10 +119,11 @@ def _check(path: Path, name: str, entry: Any) -> None:
     if path == OWN_FILE and (missing := _ALWAYS_OURS - set(entry)):
         raise ModelError(f"{where} lacks the fields {', '.join(sorted(missing))}.")
     _check_kinds(where, entry)
-    if (entry.get("source") is None) == (entry.get("recipe") is None):
-        raise ModelError(f"{where} needs either a source, or a recipe and the dense model it starts from.")
-    if entry.get("recipe") is not None and entry.get("dense") is None:
-        raise ModelError(f"{where} has a recipe and no dense model to start from: give dense.")
+    ways = [name for name in ("source", "recipe", "variant") if entry.get(name) is not None]
+    if len(ways) != 1:
+        raise ModelError(f"{where} needs either a source, or a recipe or variant and the dense model it starts from.")
+    if ways != ["source"] and entry.get("dense") is None:
+        raise ModelError(f"{where} has a {ways[0]} and no dense model to start from: give dense.")
 
 
 def _check_kinds(where: str, entry: Mapping[str, Any]) -> None:
@@ -132,7 +137,7 @@ def _place(path: Path, name: str, entry: Mapping[str, Any], package: PackageFile
     made = str(cache_dir() / "models" / name)
     if package is not None:
         return Place(made, package.name)
-    return Place(made) if entry.get("recipe") else _locate(path, entry["source"])
+    return Place(made) if entry.get("recipe") or entry.get("variant") else _locate(path, entry["source"])
 
 
 def _package_file(where: str, entry: Mapping[str, Any]) -> PackageFile | None:

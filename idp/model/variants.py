@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from idp.errors import ModelError, SelectorError, suggest
+from idp.files import atomic_folder, json_text, only_process
+from idp.model.reading import read_lm
+from idp.model.spec import ModelSpec
+from idp.observer import Observer
 from idp.specs import parse_spec
 
 if TYPE_CHECKING:
@@ -17,7 +24,11 @@ if TYPE_CHECKING:
 
     from idp.model.loaded import LanguageModel
 
-__all__ = ["check_variant", "largest", "save_variant"]
+__all__ = ["check_variant", "is_made", "largest", "made_variant", "save_variant"]
+
+_LOG = logging.getLogger(__name__)
+_MARK = "variant.json"
+_VERSION = 1  # of what this module makes
 
 
 def check_variant(variant: str) -> None:
@@ -61,6 +72,34 @@ def save_variant(lm: LanguageModel, variant: str, folder: Path) -> None:
     lm.tokenizer.save_pretrained(folder)
 
 
+def made_variant(spec: ModelSpec, dense: Callable[[], ModelSpec], observer: Observer | None = None) -> ModelSpec:
+    """Return a spec of the folder that a variant is in; it is made now where it was not yet, by one process at a time.
+
+    Args:
+        spec: the variant.
+        dense: gives the dense model, its files here.
+        observer: is told that it is made; without one it is logged.
+
+    Raises:
+        ModelError: the dense model cannot be read, or the variant makes no sense.
+        OutputError: the cache cannot be written to, or the disk is full.
+    """
+    folder = Path(spec.source)
+    if not is_made(spec):
+        with only_process(folder):
+            if not is_made(spec):  # another process may have been quicker
+                _make(spec, dense(), folder, observer)
+    return replace(spec, variant=None)
+
+
+def is_made(spec: ModelSpec) -> bool:
+    """Whether a variant lies in its folder as this version makes it."""
+    try:
+        return bool(json.loads((Path(spec.source) / _MARK).read_text(encoding="utf-8")) == _mark(spec))
+    except (OSError, ValueError):
+        return False
+
+
 def largest(weight: Tensor, sparsity: float, structure: str = "0:0") -> Tensor:
     """Return the mask `(out, in)` of the weights that are kept; of equals those that come first go.
 
@@ -78,6 +117,24 @@ def largest(weight: Tensor, sparsity: float, structure: str = "0:0") -> Tensor:
     gone = zeros if of else int(sparsity * weight.numel())
     mask = torch.ones_like(parts, dtype=torch.bool)
     return mask.scatter(1, parts.argsort(dim=1, stable=True)[:, :gone], False).reshape(weight.shape)
+
+
+def _mark(spec: ModelSpec) -> dict[str, Any]:
+    """What a folder says of how it was made: another version's is made again."""
+    return {"variant": spec.variant, "dense": spec.dense, "version": _VERSION}
+
+
+def _make(spec: ModelSpec, dense: ModelSpec, folder: Path, observer: Observer | None) -> None:
+    what = f"making {spec.name} from {dense.name} ({spec.variant})"
+    if observer is None:
+        _LOG.warning(what)
+    else:
+        observer.stage(what, None)
+    check_variant(str(spec.variant))
+    lm = read_lm(dense, "cpu", "float32")
+    with atomic_folder(folder, overwrite=True) as new:
+        save_variant(lm, str(spec.variant), new)
+        (new / _MARK).write_text(json_text(_mark(spec)), encoding="utf-8")
 
 
 def _parsed(variant: str) -> tuple[str, dict[str, Any]]:

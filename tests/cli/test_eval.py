@@ -16,6 +16,7 @@ from local_tasks import CASES, write_cases
 
 from idp.cli.eval import default_folder, default_tasks
 from idp.evaluate.tasks import suites
+from idp.model.aliases import resolve
 
 Run = Callable[..., Any]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -290,10 +291,10 @@ def test_fits_what_the_bank_does_not_hold_and_keeps_it(idp_command: Run, options
 
 @pytest.mark.parametrize(
     ("model", "tasks"),
-    [("reference", "atlas"), ("reference-sparse", "atlas"), ("opt-6.7b-4bit", "paper"), ("/a", "paper")],
+    [("reference", "atlas"), ("reference-sparse", "atlas"), ("opt-6.7b-4bit", "paper"), ("org/model", "paper")],
 )
 def test_default_tasks(model: str, tasks: str) -> None:
-    assert default_tasks(model) == (tasks,)
+    assert default_tasks(resolve(model)) == (tasks,)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def compare_command(
     hush(debug)
     from idp.model.aliases import resolve
 
-    name = resolve(model).name
+    spec = resolve(model)
+    name = spec.name
     from idp.cli.progress import progress
 
     with progress(debug) as observer:
@@ -90,7 +91,7 @@ def compare_command(
             model=model,
             dense="none",
             bank=bank,
-            tasks=split_names(tasks) if tasks else default_tasks(name),
+            tasks=split_names(tasks) if tasks else default_tasks(spec),
             data_dir=data_dir,
             arms=("compressed",),
             limit=limit,
