@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from idp.errors import ModelError, suggest
 from idp.files import read_yaml
-from idp.model.places import Place, is_path, place_of
-from idp.model.spec import ModelSpec
+from idp.model.places import Place, hub_file, is_path, place_of
+from idp.model.spec import ModelSpec, PackageFile
 from idp.resources import cache_dir, config_dir, prompt_bank_dir
 
 __all__ = ["own_aliases", "read_aliases", "user_aliases", "user_file"]
@@ -27,10 +28,22 @@ _KINDS = {
     "note": str,
     "dtype": str,
     "recipe": str,
+    "sha256": str,
+    "wheel_sha256": str,
+    "wheel_bytes": int,
+    "hub": str,
 }
 """The fields of an entry."""
 
-_ALWAYS_OURS = set(_KINDS) - {"dtype", "recipe"}
+_HASHES = ("sha256", "wheel_sha256")
+_OF_PACKAGES = (*_HASHES, "wheel_bytes", "hub")
+_ALWAYS_OURS = set(_KINDS) - {"dtype", "recipe", *_OF_PACKAGES}
+_WORDS = {bool: "true or false", int: "a whole number", str: "a text"}
+
+_ON_INDEX = "pypi:"
+_PIECE = r"[A-Za-z0-9_][\w.+-]*"  # of a path: neither `..` nor hidden
+_PYPI = re.compile(rf"{_ON_INDEX}([A-Za-z0-9][\w.-]*==[\w.!+-]+)/((?:{_PIECE}/)*{_PIECE}\.gguf)", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def own_aliases() -> dict[str, ModelSpec]:
@@ -70,7 +83,8 @@ def read_aliases(path: Path) -> dict[str, ModelSpec]:
 
 def _spec(path: Path, name: str, entry: Any) -> ModelSpec:
     _check(path, name, entry)
-    place = _made_place(name) if entry.get("recipe") else _locate(path, entry["source"])
+    package = _package_file(f"{path}: the entry {name!r}", entry)
+    place = _place(path, name, entry, package)
     if place is None:
         raise ModelError(f"{path}: the entry {name!r} has a source that is no path or hub id: {entry['source']!r}.")
     return ModelSpec(
@@ -84,6 +98,7 @@ def _spec(path: Path, name: str, entry: Any) -> ModelSpec:
         dtype=entry.get("dtype") or "auto",
         recipe=entry.get("recipe"),
         gguf=place.gguf,
+        package=package,
         origin=str(path),
     )
 
@@ -108,14 +123,44 @@ def _check(path: Path, name: str, entry: Any) -> None:
 
 def _check_kinds(where: str, entry: Mapping[str, Any]) -> None:
     for key, value in entry.items():
-        if value is not None and not isinstance(value, _KINDS[key]):
-            wanted = "true or false" if _KINDS[key] is bool else "a text"
-            raise ModelError(f"{where}: {key} has to be {wanted}, not {value!r}.")
+        if value is not None and type(value) is not _KINDS[key]:  # True is an int too
+            raise ModelError(f"{where}: {key} has to be {_WORDS[_KINDS[key]]}, not {value!r}.")
 
 
-def _made_place(name: str) -> Place:
-    """The folder that a model of a recipe is made into."""
-    return Place(str(cache_dir() / "models" / name))
+def _place(path: Path, name: str, entry: Mapping[str, Any], package: PackageFile | None) -> Place | None:
+    """Where the model is, or will be once it was made or fetched."""
+    made = str(cache_dir() / "models" / name)
+    if package is not None:
+        return Place(made, package.name)
+    return Place(made) if entry.get("recipe") else _locate(path, entry["source"])
+
+
+def _package_file(where: str, entry: Mapping[str, Any]) -> PackageFile | None:
+    """The file of a wheel that a source names; None for any other source."""
+    source = entry.get("source") or ""
+    if not source.startswith(_ON_INDEX):
+        if given := [key for key in _OF_PACKAGES if entry.get(key) is not None]:
+            raise ModelError(f"{where}: {given[0]} belongs to a source that begins with {_ON_INDEX}")
+        return None
+    found = _PYPI.fullmatch(source)
+    if found is None:
+        raise ModelError(f"{where}: source has to be {_ON_INDEX}NAME==VERSION/FOLDER/FILE.gguf, not {source!r}.")
+    _check_package(where, entry)
+    hashes = {key: entry[key].lower() for key in _HASHES}
+    return PackageFile(found[1], found[2], **hashes, wheel_bytes=entry.get("wheel_bytes"), hub=entry.get("hub"))
+
+
+def _check_package(where: str, entry: Mapping[str, Any]) -> None:
+    """Refuse what could not be verified, or not be downloaded."""
+    for key in _HASHES:
+        if entry.get(key) is None:
+            raise ModelError(f"{where} has a source on the package index and lacks {key}: the file could be any.")
+        if not _SHA256.fullmatch(entry[key].lower()):
+            raise ModelError(f"{where}: {key} has to be 64 hexadecimal digits, not {entry[key]!r}.")
+    if (size := entry.get("wheel_bytes")) is not None and size < 1:
+        raise ModelError(f"{where}: wheel_bytes has to be a number of bytes, not {size}.")
+    if (hub := entry.get("hub")) is not None and hub_file(hub) is None:
+        raise ModelError(f"{where}: hub has to be organisation/model/file.gguf, not {hub!r}.")
 
 
 def _dense(path: Path, name: str | None) -> str | None:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from idp.errors import ModelError, suggest
 from idp.model.alias_files import own_aliases, read_aliases, user_aliases
 from idp.model.places import is_path, place_of
 from idp.model.spec import ModelSpec
+from idp.resources import cache_dir
 
 __all__ = ["ModelSpec", "aliases", "read_aliases", "resolve"]
 
@@ -61,9 +63,10 @@ def aliases() -> Mapping[str, ModelSpec]:
     Raises:
         ModelError: the user's file is broken.
     """
-    return {**_ours(), **user_aliases()}
+    return {**_ours(cache_dir()), **user_aliases()}
 
 
 @cache
-def _ours() -> Mapping[str, ModelSpec]:
+def _ours(folder: Path) -> Mapping[str, ModelSpec]:
+    """Read our aliases, once for each folder that models are made or fetched into."""
     return own_aliases()

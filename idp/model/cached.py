@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from rich.filesize import decimal
 from idp.errors import ModelError
 from idp.model.spec import ModelSpec
 
-__all__ = ["cached_folder", "require_space"]
+__all__ = ["cached_folder", "files_to_read", "has_weights", "require_space"]
+
+_INDEX = "model.safetensors.index.json"
+_BESIDE = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+"""Files of a configuration and a tokenizer."""
 
 
 def cached_folder(spec: ModelSpec) -> Path | None:
@@ -23,6 +28,38 @@ def cached_folder(spec: ModelSpec) -> Path | None:
         return Path(snapshot_download(spec.source, local_files_only=True))
     except (OSError, ValueError):
         return None
+
+
+def has_weights(spec: ModelSpec) -> bool:
+    """Whether all files of a model's weights are here; pickles do not count."""
+    folder = cached_folder(spec)
+    if folder is None:
+        return False
+    return all((folder / name).is_file() for name in ([spec.gguf] if spec.gguf else _parts(folder)))
+
+
+def _parts(folder: Path) -> list[str]:
+    """The files that weights are in, which an index names where they are many."""
+    try:
+        content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        return sorted(set(content["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ["model.safetensors"]
+
+
+def files_to_read(spec: ModelSpec) -> list[str]:
+    """Patterns of the files on the hub that loading a model reads.
+
+    Example:
+        >>> files_to_read(ModelSpec("m", "org/m", gguf="m.Q4_0.gguf"))
+        ['m.Q4_0.gguf']
+    """
+    code = ["*.py"] if spec.trust_remote_code else []
+    return _weights(spec) if spec.gguf else [*_weights(spec), *_BESIDE, *code]
+
+
+def _weights(spec: ModelSpec) -> list[str]:
+    return [spec.gguf] if spec.gguf else ["model*.safetensors", *(["*.bin"] if spec.allow_pickle else [])]
 
 
 def require_space(spec: ModelSpec) -> None:
@@ -51,9 +88,8 @@ def _bytes_to_download(spec: ModelSpec) -> int:
 
     if spec.is_local or HF_HUB_OFFLINE or _is_cached(spec):
         return 0
-    weights = [spec.gguf] if spec.gguf else ["model*.safetensors", *(["*.bin"] if spec.allow_pickle else [])]
     try:
-        files = snapshot_download(spec.source, allow_patterns=weights, dry_run=True)
+        files = snapshot_download(spec.source, allow_patterns=_weights(spec), dry_run=True)
     # This is a courtesy; whatever is wrong with the hub is told by the download itself.
     except Exception:
         return 0
@@ -64,7 +100,7 @@ def _is_cached(spec: ModelSpec) -> bool:
     """Whether weights are here already, or half of them, which the download goes on with."""
     from huggingface_hub import try_to_load_from_cache
 
-    names = (spec.gguf,) if spec.gguf else ("model.safetensors", "model.safetensors.index.json")
+    names = (spec.gguf,) if spec.gguf else ("model.safetensors", _INDEX)
     return any(isinstance(try_to_load_from_cache(spec.source, name), str) for name in names)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from idp.errors import ModelError
 
-__all__ = ["Place", "is_path", "place_of"]
+__all__ = ["Place", "hub_file", "is_path", "place_of"]
 
 _GGUF = ".gguf"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -55,13 +55,24 @@ def place_of(text: str) -> Place | None:
         return _file(path)
     if path.exists():
         return _folder(path)
-    if found := _HUB_FILE.fullmatch(text):
-        return Place(found[1], found[2])
+    if place := hub_file(text):
+        return place
     if is_path(text):
         raise ModelError(
             f"there is no folder {path}. Give the folder that save_pretrained() wrote, a .gguf file, or a hub id."
         )
     return Place(text) if _HUB_ID.fullmatch(text) else None
+
+
+def hub_file(text: str) -> Place | None:
+    """Read a hub id with the name of a `.gguf` file in it; None for anything else.
+
+    Example:
+        >>> hub_file("org/model/model.Q4_0.gguf"), hub_file("org/model")
+        (Place(source='org/model', gguf='model.Q4_0.gguf'), None)
+    """
+    found = _HUB_FILE.fullmatch(text)
+    return None if found is None else Place(found[1], found[2])
 
 
 def is_path(text: str) -> bool:

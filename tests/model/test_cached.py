@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from idp.errors import ModelError
 from idp.model.aliases import resolve
-from idp.model.cached import cached_folder, require_space
+from idp.model.cached import cached_folder, has_weights, require_space
 from idp.model.spec import ModelSpec
 
 Usage = namedtuple("Usage", "total used free")
@@ -71,3 +72,39 @@ def test_a_hub_that_does_not_answer_is_left_to_the_download(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: pytest.fail(f"{Path(path)} was looked at"))
     require_space(ModelSpec("m", "org/m"))
+
+
+@pytest.mark.parametrize(
+    ("files", "here"),
+    [
+        ({}, False),
+        ({"config.json": ""}, False),
+        ({"model.safetensors": ""}, True),
+        ({"pytorch_model.bin": ""}, False),
+        (
+            {"model.safetensors.index.json": json.dumps({"weight_map": {"w": "1.safetensors", "v": "2.safetensors"}})},
+            False,
+        ),
+        (
+            {"model.safetensors.index.json": json.dumps({"weight_map": {"w": "1.safetensors"}}), "1.safetensors": ""},
+            True,
+        ),
+        ({"model.safetensors.index.json": "[]", "1.safetensors": ""}, False),
+        ({"model.safetensors.index.json": "{", "model.safetensors": ""}, True),
+    ],
+)
+def test_weights_are_here_if_all_of_them_are(files, here, tmp_path, monkeypatch):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert has_weights(ModelSpec("m", str(tmp_path))) == here
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda source, local_files_only: str(tmp_path))
+    assert has_weights(ModelSpec("m", "org/m")) == here
+
+
+def test_weights_of_a_gguf_model_are_its_file(tmp_path):
+    spec = ModelSpec("m", str(tmp_path), gguf="m.gguf")
+    assert not has_weights(spec)
+    (tmp_path / "m.gguf").touch()
+    assert has_weights(spec)
+    assert not has_weights(ModelSpec("m", str(tmp_path / "gone"), gguf="m.gguf"))
+    assert not has_weights(ModelSpec("m", "nobody/nothing"))
