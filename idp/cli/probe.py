@@ -93,10 +93,11 @@ def _loaded(
         raise TaskError(f"{model} cannot be probed: it has no dense model or no bank; `idp probe reference` has both.")
     prompts = PromptBank.load(bank or str(spec.bank))
     observer.stage(f"loading {spec.name}", None)
-    again = partial(load, spec, device=device, dtype=dtype)
+    again = partial(load, spec, device=device, dtype=dtype, observer=observer)
     compressed = again()
     prompts.require(compressed.fingerprint)
-    return load(spec.dense, device=device, dtype=compressed.dtype), compressed, prompts, again
+    dense = load(spec.dense, device=device, dtype=compressed.dtype, observer=observer)
+    return dense, compressed, prompts, again
 
 
 def _write(found: Probed, output: Path) -> Sequence[Path]:

@@ -49,7 +49,7 @@ def load_prompted(
     from idp.dynamic.wrap import prepare
     from idp.model.load import load
 
-    lm = load(spec, device=device, dtype=dtype)
+    lm = load(spec, device=device, dtype=dtype, observer=observer)
     if selector == "none" and folder is None:
         return prepare(lm, None, "none", seed=seed)
     bank = open_bank(folder or spec.bank)

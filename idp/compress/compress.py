@@ -83,7 +83,7 @@ def compress(
     told.stage("loading the dense model", None)
     stored = _stored_dtype(spec)
     dtype = torch.float32 if resolve_device().type == "cpu" else stored  # which every CPU computes well in
-    lm = load(spec, dtype=dtype)
+    lm = load(spec, dtype=dtype, observer=told)
     size = sum(weight.numel() for weight in lm.model.parameters())
     _require_space(Path(output), size * stored.itemsize)
     text = calibration_text(lm, calibration or Calibration())

@@ -63,7 +63,7 @@ class Bench:
         self._encodings: dict[str, Encodings] = {}
         self.spec = self._resolve(settings.model)
         check_arms(settings.arms)
-        require_loadable(self.spec)  # quick, where the data of tasks may be a long download
+        require_loadable(self.spec, self.observer)  # quick, where the data of tasks may be a long download
 
     @contextmanager
     def held(self) -> Iterator[RunFolder]:
@@ -112,7 +112,8 @@ class Bench:
 
     def _load(self, spec: ModelSpec) -> LanguageModel:
         """Load a model where this process has its models."""
-        return load(spec, device=self.team.device or self.settings.device, dtype=self.settings.dtype)
+        device = self.team.device or self.settings.device
+        return load(spec, device=device, dtype=self.settings.dtype, observer=self.observer)
 
     @cached_property
     def dense(self) -> LanguageModel | None:

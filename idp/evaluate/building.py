@@ -50,9 +50,9 @@ def build_bank(config: BuildConfig, output: Path, observer: Observer, overwrite:
     with folder.logged():
         spec = _resolve(config, config.model)
         read = load if config.method == "texts" else load_trainable
-        lm = read(spec, config.device, config.dtype)
+        lm = read(spec, config.device, config.dtype, observer=observer)
         observer.stage("reading data", None)
-        dense = cache(lambda: _dense(config, spec, lm))
+        dense = cache(lambda: _dense(config, spec, lm, observer))
         data = _data(lm, config, spec, dense, folder.work, observer)
         teacher = dense() if asks_a_teacher(config) else None
         built = build(lm, data, config, folder.work, observer, teacher, folder.claim)
@@ -65,11 +65,13 @@ def _resolve(config: BuildConfig, name: str) -> ModelSpec:
     return resolve(name, allow_pickle=config.allow_pickle, trust_remote_code=config.trust_remote_code)
 
 
-def _dense(config: BuildConfig, spec: ModelSpec, lm: LanguageModel) -> LanguageModel | None:
+def _dense(config: BuildConfig, spec: ModelSpec, lm: LanguageModel, observer: Observer) -> LanguageModel | None:
     """The dense model, if one is named or known."""
-    known = None if spec.dense == spec.source else spec.dense  # a dense model has nothing to learn from itself
+    known = None if spec.dense in (spec.source, spec.name) else spec.dense  # nobody learns anything from himself
     name = known if config.teacher == "auto" else config.teacher
-    return None if name in (None, "none") else load(_resolve(config, str(name)), config.device, lm.dtype)
+    if name in (None, "none"):
+        return None
+    return load(_resolve(config, str(name)), config.device, lm.dtype, observer=observer)
 
 
 def _data(

@@ -112,7 +112,7 @@ def _model(bench: Bench) -> dict[str, object]:
     spec, lm = bench.spec, bench.lm
     return {
         "name": spec.name,
-        "source": public_name(spec.source),
+        "source": public_name(spec.source) if spec.package is None else spec.package.source,
         "compression": spec.compression,
         "dtype": str(lm.dtype).removeprefix("torch."),
         "device": lm.device.type,

