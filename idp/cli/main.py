@@ -14,7 +14,7 @@ from idp.cli.eval import eval_command
 from idp.cli.generate import generate_command
 from idp.cli.list import list_command
 from idp.cli.model.app import app as model_app
-from idp.cli.models import models_command
+from idp.cli.models import app as models_app
 from idp.cli.options import Debug
 from idp.cli.probe import probe_command
 from idp.cli.report import report_command
@@ -33,11 +33,11 @@ app.command("compress")(compress_command)
 app.command("eval")(eval_command)
 app.command("generate")(generate_command)
 app.command("list")(list_command)
-app.command("models")(models_command)
 app.command("probe")(probe_command)
 app.command("report")(report_command)
 app.add_typer(bank_app)
 app.add_typer(model_app)
+app.add_typer(models_app)
 app.add_typer(select_app)
 
 
