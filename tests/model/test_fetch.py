@@ -10,6 +10,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import transformers.utils.hub  # noqa: F401  (takes the hub's functions as they are, before a test replaces them)
 from wheels import COMPLETE, CONTENT, MEMBER, REQUIREMENT, SHA256, Index, alias, install, left, place
 
 from idp.errors import MissingExtraError, ModelError
