@@ -9,6 +9,7 @@ import typer
 
 from idp.cli.errors import RESUMABLE, guarded
 from idp.cli.options import (
+    DEFAULT_MODEL,
     AllowMismatch,
     AllowPickle,
     Bank,
@@ -45,7 +46,7 @@ _WITH_RESUME = ("output_dir", "allow_pickle", "trust_remote_code", "resume", "js
 @guarded(interrupted=RESUMABLE)
 def eval_command(
     context: typer.Context,
-    model: Model = "reference",
+    model: Model = DEFAULT_MODEL,
     dense: Annotated[
         str | None,
         typer.Option("--dense", help="The uncompressed model; by default the alias's. 'none' goes without."),
@@ -62,7 +63,8 @@ def eval_command(
             "--tasks",
             "-t",
             callback=check_names,
-            help="Tasks or suites, separated by commas. Default: what the alias names, else paper.",
+            help="Tasks or suites, separated by commas. Default: what the alias names (mini: fewer arms and items), "
+            "else paper.",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -121,8 +123,9 @@ def eval_command(
         dense=dense,
         dense_bank=dense_bank,
         bank=bank,
-        suites=split_names(suite) if suite else (),
-        tasks=split_names(tasks) if tasks else () if suite else default_tasks(spec),
+        asked=split_names(suite) if suite else (),
+        tasks=split_names(tasks) if tasks else (),
+        usual=None if tasks or suite else default_suite(spec),
         data_dir=data_dir,
         arms=split_names(arms) if arms else None,
         limit=limit,
@@ -161,9 +164,9 @@ def _refuse_others(context: typer.Context) -> None:
             )
 
 
-def default_tasks(spec: ModelSpec) -> tuple[str, ...]:
+def default_suite(spec: ModelSpec) -> str:
     """The suite that an alias names, the paper's nine tasks for all other models."""
-    return (spec.suite or "paper",)
+    return spec.suite or "paper"
 
 
 def default_folder(model: str) -> Path:
@@ -207,9 +210,11 @@ def _evaluate(
     debug: bool,
     written: _Written,
     *,
-    suites: tuple[str, ...],
+    asked: tuple[str, ...],
     tasks: tuple[str, ...],
+    usual: str | None,
     arms: tuple[str, ...] | None,
+    limit: int | None,
     resume: bool,
     output_dir: Path,
     **options: Any,
@@ -221,13 +226,15 @@ def _evaluate(
         observer.stage("starting", None)
         from idp.evaluate import Settings, evaluate
         from idp.evaluate.arms import ARMS
-        from idp.evaluate.tasks import suite_tasks
+        from idp.evaluate.tasks import suite_tasks, suites
 
         if resume:
             allowed = {name: options[name] for name in ("allow_pickle", "trust_remote_code")}
             return evaluate(Settings.begun(output_dir, **allowed), observer, written)
-        named = (*suite_tasks(suites), *tasks)
-        settings = Settings(tasks=named, arms=arms or ARMS, output_dir=output_dir, **options)
+        named = (*suite_tasks(asked), *tasks) if usual is None else (usual,)
+        bounds = suites()["suites"][usual] if usual else {}  # a suite may bound what is run where nothing is asked for
+        arms, limit = arms or bounds.get("arms") or ARMS, limit or bounds.get("limit")
+        settings = Settings(tasks=named, arms=tuple(arms), limit=limit, output_dir=output_dir, **options)
         return evaluate(settings, observer, written)
 
 

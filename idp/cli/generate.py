@@ -9,6 +9,7 @@ import typer
 
 from idp.cli.errors import guarded
 from idp.cli.options import (
+    DEFAULT_MODEL,
     AllowMismatch,
     AllowPickle,
     Bank,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @guarded()
 def generate_command(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to continue; - reads one from stdin.")],
-    model: Model = "reference",
+    model: Model = DEFAULT_MODEL,
     bank: Bank = None,
     selector: SelectorName = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", "-n", min=1, help="Tokens to add at most.")] = 32,

@@ -11,6 +11,8 @@ from idp.errors import SelectorError
 from idp.specs import split_spec
 
 DEBUG_KEY = "idp.debug"
+DEFAULT_MODEL = "smollm2-135m-3bit"
+"""What the main commands run where no model is named: a real one, fetched and compressed on first use."""
 
 
 def _either_place(context: typer.Context, value: bool) -> bool:

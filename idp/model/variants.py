@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from idp.errors import ModelError, SelectorError, suggest
-from idp.files import atomic_folder, json_text, only_process
+from idp.files import atomic_folder, json_text, only_process, public_name
 from idp.model.reading import read_lm
 from idp.model.spec import ModelSpec
 from idp.observer import Observer
@@ -125,7 +125,7 @@ def _mark(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _make(spec: ModelSpec, dense: ModelSpec, folder: Path, observer: Observer | None) -> None:
-    what = f"making {spec.name} from {dense.name} ({spec.variant})"
+    what = f"making {spec.name} from {public_name(dense.name)} ({spec.variant})"
     if observer is None:
         _LOG.warning(what)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from local_tasks import CASES, write_cases
 
-from idp.cli.eval import default_folder, default_tasks
+from idp.cli.eval import default_folder, default_suite
 from idp.evaluate.tasks import suites
 from idp.model.aliases import resolve
 
@@ -291,10 +291,16 @@ def test_fits_what_the_bank_does_not_hold_and_keeps_it(idp_command: Run, options
 
 @pytest.mark.parametrize(
     ("model", "tasks"),
-    [("reference", "atlas"), ("reference-sparse", "atlas"), ("opt-6.7b-4bit", "paper"), ("org/model", "paper")],
+    [
+        ("reference", "atlas"),
+        ("reference-sparse", "atlas"),
+        ("smollm2-135m-3bit", "mini"),
+        ("opt-6.7b-4bit", "paper"),
+        ("org/model", "paper"),
+    ],
 )
-def test_default_tasks(model: str, tasks: str) -> None:
-    assert default_tasks(resolve(model)) == (tasks,)
+def test_the_default_suite_is_the_one_of_the_alias(model: str, tasks: str) -> None:
+    assert default_suite(resolve(model)) == tasks
 
 
 @pytest.mark.parametrize(

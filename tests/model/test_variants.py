@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import copy
+import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idp.errors import ModelError
+from idp.errors import ModelError, OutputError
 from idp.files import sha256_of
+from idp.model import variants
 from idp.model.aliases import resolve
+from idp.model.fetch import fetch, is_here, obtain
 from idp.model.info import model_info
 from idp.model.load import load
 from idp.model.loaded import LanguageModel
@@ -120,3 +126,101 @@ def test_variants_that_make_no_sense_are_refused(variant):
 def test_groups_have_to_divide_the_widths(dense, tmp_path):
     with pytest.raises(ModelError, match="groups of 24 do not divide the 32 inputs"):
         save_variant(dense, "rtn:bits=4,group=24", tmp_path)
+
+
+@pytest.fixture
+def alias(dense, tmp_path, monkeypatch):
+    """A user's alias of a variant of a model in a folder, with a cache of its own."""
+    monkeypatch.setenv("IDP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("IDP_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "dense").mkdir()
+    dense.model.save_pretrained(tmp_path / "dense")
+    dense.tokenizer.save_pretrained(tmp_path / "dense")
+    (tmp_path / "config").mkdir()
+    file = tmp_path / "config" / "models.yaml"
+    file.write_text(f"mine: {{variant: 'rtn:bits=3,group=16', dense: {tmp_path / 'dense'}, suite: mini}}")
+    return file
+
+
+def test_a_variant_is_made_once_and_found_from_then_on(alias, watcher, monkeypatch):
+    spec, first, second = resolve("mine"), watcher(), watcher()
+    assert not is_here(spec) and spec.suite == "mini"
+    lm = load(spec, "cpu", observer=first)
+    assert is_here(spec) and "3 bits" in model_info(spec).describe()
+    assert [stage[0] for stage in first.stages] == ["making mine from dense (rtn:bits=3,group=16)"]
+    monkeypatch.setattr(variants, "save_variant", lambda *args: pytest.fail("made again"))
+    assert load("mine", "cpu", observer=second).fingerprint == lm.fingerprint
+    assert second.stages == []
+    assert fetch(spec).path == Path(spec.source)
+
+
+def test_without_an_observer_it_is_logged(alias, caplog):
+    obtain(resolve("mine"))
+    assert "making mine from dense" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["group=32", "another version", "no mark"])
+def test_what_another_version_made_is_made_again(alias, monkeypatch, change):
+    spec = resolve("mine")
+    obtain(spec)
+    if change == "group=32":
+        alias.write_text(alias.read_text().replace("group=16", "group=32"))
+    elif change == "another version":
+        monkeypatch.setattr(variants, "_VERSION", 0)
+    else:
+        (Path(spec.source) / "variant.json").write_text("{")
+    assert not is_here(resolve("mine"))
+    group = 32 if change == "group=32" else 16
+    assert f"groups of {group}" in model_info(resolve("mine")).describe()
+
+
+def test_an_interruption_leaves_nothing_that_is_taken_for_a_model(alias, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(variants, "json_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            obtain(resolve("mine"))
+    assert not is_here(resolve("mine"))
+    assert [file.name for file in Path(resolve("mine").source).parent.iterdir()] == [".mine.lock"]
+    obtain(resolve("mine"))
+    assert is_here(resolve("mine"))
+
+
+def test_a_full_disk_is_told_in_one_line(alias, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(variants, "save_variant", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        obtain(resolve("mine"))
+    assert not is_here(resolve("mine"))
+
+
+def test_two_processes_make_it_once(alias):
+    code = "from idp.model.aliases import resolve; from idp.model.fetch import obtain; obtain(resolve('mine'))"
+    running = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert sum("making mine" in each for each in told) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{variant: 'rtn:bits=3,group=16'}", "no dense model to start from"),
+        ("{variant: 'rtn:bits=3,group=16', source: /a, dense: /b}", "either a source, or a recipe or variant"),
+        ("{variant: 3, dense: /b}", "variant has to be a text"),
+    ],
+)
+def test_aliases_of_variants_that_make_no_sense_are_refused(alias, entry, message):
+    alias.write_text(f"mine: {entry}")
+    with pytest.raises(ModelError, match=message):
+        resolve("mine")
+
+
+def test_a_variant_that_makes_no_sense_is_refused_when_it_is_needed(alias):
+    alias.write_text(alias.read_text().replace("bits=3", "bits=33"))
+    with pytest.raises(ModelError, match="variant"):
+        load("mine", "cpu")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from idp.cli.errors import RESUMABLE, guarded
-from idp.cli.eval import default_folder, default_tasks
+from idp.cli.eval import default_folder, default_suite
 from idp.cli.options import (
     AllowMismatch,
     Bank,
@@ -91,7 +91,7 @@ def compare_command(
             model=model,
             dense="none",
             bank=bank,
-            tasks=split_names(tasks) if tasks else default_tasks(spec),
+            tasks=split_names(tasks) if tasks else (default_suite(spec),),
             data_dir=data_dir,
             arms=("compressed",),
             limit=limit,
