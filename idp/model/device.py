@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from idp.errors import ModelError, suggest
+from idp.model.cpu_speed import faster_cpu_dtype
 
 __all__ = ["resolve_device", "resolve_dtype"]
 
@@ -44,7 +45,8 @@ def resolve_dtype(dtype: str | torch.dtype = "auto", device: str | torch.device 
     """Return the floating-point type asked for, or the fastest exact enough one for a device.
 
     A CPU without bfloat16 instructions emulates them, some fifty times slower than float32, so float32 is the
-    choice there. A GPU from before 2020 gets float16, everything else bfloat16.
+    choice there. One that has them is timed once, and gets bfloat16 if that is at least 1.2 times as fast
+    (`idp.model.cpu_speed`). A GPU from before 2020 gets float16, everything else bfloat16.
 
     Args:
         dtype: `"auto"`, `"float32"`, `"bfloat16"`, `"float16"` or a `torch.dtype`.
@@ -73,7 +75,7 @@ def _best_device() -> str:
 
 def _best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu":
-        return torch.bfloat16 if cpu_has_bf16() else torch.float32
+        return faster_cpu_dtype() if cpu_has_bf16() else torch.float32
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16

