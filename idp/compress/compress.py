@@ -185,6 +185,8 @@ def _stored_dtype(spec: ModelSpec) -> torch.dtype:
         RecipeError: the model is compressed already.
     """
     if spec.gguf is not None:
+        if spec.dense == spec.name:  # an alias says that, unpacked, it stands in as the dense model
+            return torch.float32
         raise RecipeError(f"{spec.name} is a GGUF file, quantised already: compress the dense model it was made from.")
     config = attempt(spec, "configuration", lambda: read_config(spec))
     if method := quantization_method(config):
