@@ -18,6 +18,7 @@ from rich.filesize import decimal
 import idp
 from idp.compress.calibration import Calibration, CalibrationText, calibration_text
 from idp.compress.card import model_card
+from idp.compress.gptq_checkpoint import gptqmodel_settings, require_gptqmodel, write_gptq_checkpoint
 from idp.compress.layers import linear_layers
 from idp.compress.oneshot import Outcome, carry_out, require_compressor, require_understood
 from idp.compress.recipe import Recipe, find_recipe
@@ -78,7 +79,7 @@ def compress(
     """
     told, plan = observer or Silent(), find_recipe(recipe)
     require_free(output, overwrite=overwrite)
-    require_compressor()
+    (require_compressor if plan.by_compressor else require_gptqmodel)()
     spec = model if isinstance(model, ModelSpec) else resolve(model)
     told.stage("loading the dense model", None)
     stored = _stored_dtype(spec)
@@ -88,22 +89,41 @@ def compress(
     _require_space(Path(output), size * stored.itemsize)
     text = calibration_text(lm, calibration or Calibration())
     steps = plan.fill(linear_layers(lm), seed)
-    require_understood(steps)
+    if plan.by_compressor:
+        require_understood(steps)
     before = _Before(
         spec, plan, text, size, size * stored.itemsize, _perplexity(lm, text, "the dense model", told), seed
     )
     lm.model.to("cpu")  # from where llm-compressor takes it to an accelerator block by block
-    outcome = carry_out(lm, steps, text.rows, seed=seed, observer=told)
-    if left := outcome.unquantised:
-        told.note(f"{len(left)} linear layers were left as they are, {left[0]} among them")
     with atomic_folder(output, overwrite=overwrite) as folder:
-        told.stage("saving", None)
-        save(lm, folder, steps, stored)
+        outcome = _write(lm, steps, text, folder, stored, seed, told)
         del lm  # two do not have to fit into memory
         made = _made(before, outcome, folder, _loaded_again(folder, spec, dtype), told)
         (folder / "compression.json").write_text(json_text(made.to_dict()), encoding="utf-8")
         (folder / "README.md").write_text(model_card(made), encoding="utf-8")
     return made
+
+
+def _write(
+    lm: LanguageModel,
+    steps: Mapping[str, Any],
+    text: CalibrationText,
+    folder: Path,
+    stored: torch.dtype,
+    seed: int,
+    observer: Observer,
+) -> Outcome:
+    """Carry a recipe out and write what it makes."""
+    if (settings := gptqmodel_settings(steps)) is not None:
+        seconds = write_gptq_checkpoint(lm, settings, text.rows, folder, seed=seed, observer=observer)
+        _save_beside(lm, folder, steps)
+        return Outcome((), (), seconds)
+    outcome = carry_out(lm, steps, text.rows, seed=seed, observer=observer)
+    if left := outcome.unquantised:
+        observer.note(f"{len(left)} linear layers were left as they are, {left[0]} among them")
+    observer.stage("saving", None)
+    save(lm, folder, steps, stored)
+    return outcome
 
 
 class _Before(NamedTuple):
@@ -132,7 +152,7 @@ def _made(before: _Before, outcome: Outcome, folder: Path, lm: LanguageModel, ob
         bytes_before=before.bytes,
         bytes_after=info.disk_bytes,
         kind=info.describe(),
-        zeros=_zeros(lm),
+        zeros=_zeros(lm) if before.recipe.by_compressor else 0.0,  # the weights of other checkpoints stay packed
         parameters=before.parameters,
         seconds=outcome.seconds,
         blocks=outcome.blocks,
@@ -148,6 +168,10 @@ def save(lm: LanguageModel, folder: Path, steps: Mapping[str, Any], dtype: torch
         # llm-compressor keeps weights where it can offload them, and transformers worries about the memory.
         warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules", UserWarning)
         lm.model.to(dtype).save_pretrained(folder, save_compressed=True)
+    _save_beside(lm, folder, steps)
+
+
+def _save_beside(lm: LanguageModel, folder: Path, steps: Mapping[str, Any]) -> None:
     lm.tokenizer.save_pretrained(folder)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(steps), sort_keys=False), encoding="utf-8")
 

@@ -38,6 +38,11 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     template: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def by_compressor(self) -> bool:
+        """Whether llm-compressor carries it out; else gptqmodel does."""
+        return "gptqmodel_stage" not in self.template
+
     def fill(self, layers: Layers, seed: int = 0) -> dict[str, Any]:
         """Return what llm-compressor reads.
 

@@ -15,6 +15,8 @@ import pytest
 from local_tasks import CASES, write_cases
 
 from idp.cli.eval import default_folder, default_suite
+from idp.errors import TaskError
+from idp.evaluate.arms import ARMS as ALL_ARMS
 from idp.evaluate.tasks import suites
 from idp.model.aliases import resolve
 
@@ -315,3 +317,21 @@ def test_the_default_suite_is_the_one_of_the_alias(model: str, tasks: str) -> No
 )
 def test_default_folder(model: str, name: str) -> None:
     assert default_folder(model) == Path("idp-results") / name
+
+
+def test_where_nothing_is_named_a_real_model_is_run_on_a_bounded_suite(idp_command, monkeypatch):
+    asked = []
+
+    def stop(settings, *rest):
+        asked.append(settings)
+        raise TaskError("that is enough")
+
+    monkeypatch.setattr("idp.evaluate.evaluate", stop)
+    for arguments in ((), ("--suite", "mini"), ("--limit", 3, "--arms", "static"), ("--model", "reference")):
+        assert idp_command("eval", *arguments).exit_code == 1
+    bare, whole, own, reference = asked
+    assert (bare.model, bare.tasks, bare.limit) == ("smollm2-135m-3bit", ("mini",), 80)
+    assert bare.arms == ("dense", "compressed", "static", "router-state")
+    assert (whole.arms, whole.limit) == (ALL_ARMS, None)
+    assert (own.arms, own.limit) == (("static",), 3)
+    assert (reference.tasks, reference.arms, reference.limit) == (("atlas",), ALL_ARMS, None)

@@ -43,7 +43,7 @@ def test_as_much_is_pruned_as_asked_for(carried_out, method, option):
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "flexround-quick"])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name not in ("flexround-quick", "gptqmodel")])
 def test_head_and_embeddings_are_left_alone(carried_out, tiny_lm, name, tied):
     spec = f"{name}:iterations=3" if "iterations" in find_recipe(name).options else name
     lm, _, _ = carried_out(spec, tie_word_embeddings=tied)
