@@ -71,9 +71,10 @@ def test_banks_go_out_and_come_in(tmp_path, monkeypatch):
 def test_the_page_on_models_shows_aliases_that_are_read(tmp_path):
     (code,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
     (tmp_path / "models.yaml").write_text(code)
-    ready, made, packaged = read_aliases(tmp_path / "models.yaml").values()
+    ready, made, on_first_use, packaged = read_aliases(tmp_path / "models.yaml").values()
     assert (ready.source, ready.dense) == ("org/model-GPTQ", "org/model")
     assert made.recipe == "sparsegpt:sparsity=0.5"
+    assert (on_first_use.variant, on_first_use.dense) == ("rtn:bits=4,group=128", "org/model")
     assert packaged.package.requirement == "my-package==1.0"
 
 

@@ -81,6 +81,8 @@ def _place(spec: ModelSpec) -> str:
     """Hub id, package or folder; of a model that is made here what it is made from."""
     if spec.recipe is not None:
         return f"{spec.dense} by recipe {spec.recipe}"
+    if spec.variant is not None:
+        return f"{spec.dense} by {spec.variant}, on first use"
     if spec.package is not None:
         return spec.package.source
     return spec.source if spec.gguf is None else f"{spec.source}/{spec.gguf}"
