@@ -13,7 +13,7 @@ TEST_FLAGS ?= -n logical --maxprocesses 4 --dist worksteal
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.installed  ## install and run the embedded evaluation
+demo: $(VENV)/.installed  ## install, fetch a small model and evaluate it
 	$(BIN)/idp eval $(DEMO_FLAGS)
 
 test: lint $(VENV)/.browser $(VENV)/.model  ## lint, type-check and run the tests

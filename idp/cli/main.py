@@ -23,7 +23,7 @@ from idp.cli.select.app import app as select_app
 app = typer.Typer(
     name="idp",
     help="Repair compressed language models with dynamic prompts: one prompt per input, chosen from a bank.",
-    epilog="Start with: idp eval. Everything runs on an embedded reference model unless --model names another.",
+    epilog="Start with: idp eval. It fetches a small real model; --model names another, and reference an embedded one.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # errors.py says what went wrong

@@ -113,10 +113,22 @@ def largest(weight: Tensor, sparsity: float, structure: str = "0:0") -> Tensor:
         [[True, False, True, False]]
     """
     zeros, of = map(int, structure.split(":"))
-    parts = weight.abs().reshape(-1, of) if of else weight.abs().reshape(1, -1)  # (parts, size)
-    gone = zeros if of else int(sparsity * weight.numel())
+    if not of:
+        return _largest_of_all(weight.abs().flatten(), int(sparsity * weight.numel())).reshape(weight.shape)
+    parts = weight.abs().reshape(-1, of)  # (parts, of)
     mask = torch.ones_like(parts, dtype=torch.bool)
-    return mask.scatter(1, parts.argsort(dim=1, stable=True)[:, :gone], False).reshape(weight.shape)
+    return mask.scatter(1, parts.argsort(dim=1, stable=True)[:, :zeros], False).reshape(weight.shape)
+
+
+def _largest_of_all(sizes: Tensor, gone: int) -> Tensor:
+    """The mask of all but the `gone` smallest, `(n,)`; found by the size of the last one, as sorting takes seconds."""
+    if not gone:
+        return torch.ones_like(sizes, dtype=torch.bool)
+    last = sizes.kthvalue(gone).values
+    mask = sizes >= last
+    equals = (sizes == last).nonzero()[:, 0]
+    mask[equals[: gone - int((~mask).sum())]] = False
+    return mask
 
 
 def _mark(spec: ModelSpec) -> dict[str, Any]:

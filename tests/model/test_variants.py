@@ -39,6 +39,15 @@ def test_of_every_few_in_a_row_the_smallest_go(rows, structure, seed):
     assert ((~parts).sum(dim=1) == zeros).all()
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.floats(0, 0.99))
+def test_of_equals_in_one_matrix_those_that_come_first_go(sizes, sparsity):
+    weight = torch.tensor([sizes], dtype=torch.float32)
+    order = weight.flatten().argsort(stable=True)[: int(sparsity * len(sizes))]
+    expected = torch.ones(len(sizes), dtype=torch.bool)
+    expected[order] = False
+    assert torch.equal(largest(weight, sparsity).flatten(), expected)
+
+
 def test_of_equals_those_that_come_first_go():
     assert largest(torch.ones(1, 4), 0.5).tolist() == [[False, False, True, True]]
 
