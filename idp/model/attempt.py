@@ -21,6 +21,7 @@ ONCE = "first pass"
 """What is attempted where a model is run once to see whether it can be."""
 
 _CHATTY = ("torchao", "torch.utils._pytree")
+"""Loggers that warn while torchao is imported: of kernels for other machines, and of its own types."""
 
 _UNREACHABLE = ("LocalEntryNotFound", "Connect", "Timeout", "Offline", "ProxyError", "HTTPError")
 

@@ -169,7 +169,10 @@ def _replaced(module: str, name: str, make: Callable[[Any], Any]) -> Iterator[No
 
 def _fits(quick: Callable[..., Any], plain: Callable[..., Any]) -> bool:
     """Whether one can be called as the other is: by the same names, or by any."""
-    takes, given = (list(inspect.signature(each).parameters) for each in (quick, plain))
+    try:
+        takes, given = (list(inspect.signature(each).parameters) for each in (quick, plain))
+    except (TypeError, ValueError):  # it does not say how it is called
+        return False
     return takes in (given, ["args", "kwargs"])
 
 
