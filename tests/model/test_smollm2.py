@@ -79,8 +79,6 @@ def test_a_variant_is_further_from_the_dense_model_the_harder_it_was_compressed(
 
 def test_its_bank_fits_it_and_rows_get_prompts_of_their_own(cache):
     spec = resolve("smollm2-135m-3bit")
-    if spec.bank is None:
-        pytest.skip("no bank is shipped for it yet")
     lm = load(spec, "cpu")
     model = idp.wrap(lm.model, lm.tokenizer, bank=spec.bank)
     batch = lm.tokenizer(
