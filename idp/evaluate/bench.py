@@ -193,7 +193,8 @@ class Bench:
         on_dense = name in DENSE_ARMS and self.dense is not None
         lm = self.dense if on_dense and self.dense is not None else self.lm
         settings = self.settings
-        prompts = self.bank_hash if not on_dense or self.dense_bank is None else self.dense_bank.digest
+        own = self.dense_bank if name == "dense-static" else None
+        prompts = self.bank_hash if own is None else own.digest
         told = (idp.__version__, lm.fingerprint, str(lm.dtype), lm.device.type, name, prompts, settings.seed)
         judged = {entry.name: (entry.metric, entry.filter, entry.task.dump_config()) for entry in self.tasks}
         asked = (version("lm_eval"), json.dumps(judged, sort_keys=True, default=str), self.item_hashes)

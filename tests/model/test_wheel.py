@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -125,8 +125,10 @@ def test_a_folder_that_cannot_be_written_to_is_an_os_error(index: Index, tmp_pat
 @pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Python without pip, as uv makes them."""
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else real(name))
+    real = importlib.metadata.distributions
+    monkeypatch.setattr(
+        importlib.metadata, "distributions", lambda **asked: iter(()) if asked == {"name": "pip"} else real(**asked)
+    )
 
 
 @pytest.fixture

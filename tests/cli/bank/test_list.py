@@ -19,7 +19,9 @@ def listed(done: Done) -> Callable[..., dict[str, dict[str, Any]]]:
 
 def test_banks_of_the_package(listed: Callable[..., Any]) -> None:
     rows = listed()
-    assert {"text", "tuned/sparse", "tuned/gptq"} == {name for name, row in rows.items() if row["shipped"]}
+    assert {"text", "tuned/sparse", "tuned/gptq", "tuned/smollm2-135m-3bit"} == {
+        name for name, row in rows.items() if row["shipped"]
+    }
     sparse = rows["tuned/sparse"]
     assert sparse["num_virtual_tokens"] == [16]
     assert sparse["kinds"] == {"soft": sparse["prompts"]}
