@@ -13,7 +13,6 @@ from unittest import mock
 
 import torch
 
-from idp.compress.layers import linear_layers
 from idp.errors import IdpError, RecipeError, brief, needing
 from idp.observer import Observer, Silent
 
@@ -90,8 +89,7 @@ def write_gptq_checkpoint(
         except (IdpError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a library's anything
-            reason = brief(error)
-            raise RecipeError(f"gptqmodel cannot quantise {lm.name}: {reason}{_packing(lm, settings)}") from error
+            raise RecipeError(f"gptqmodel cannot quantise {lm.name}: {brief(error)}") from error
     return time.perf_counter() - begun
 
 
@@ -103,12 +101,6 @@ def _quantise(dense: Path, settings: Mapping[str, Any], asked: list[dict[str, An
     model = GPTQModel.load(str(dense), QuantizeConfig(**usual, **settings))
     model.quantize(asked, batch_size=_ROWS_AT_ONCE, backend=BACKEND.AUTO)
     model.save(str(folder))
-
-
-def _packing(lm: LanguageModel, settings: Mapping[str, Any]) -> str:
-    """Say which widths cannot be packed, where that may be the reason."""
-    odd = sorted({width for width in linear_layers(lm).widths if width % 32})
-    return f" (widths have to be multiples of 32, and {odd[0]} is none)" if odd else ""
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -36,8 +37,8 @@ def test_the_result_is_a_gptq_checkpoint_that_answers_nearly_as_the_dense_model(
 
 
 @pytest.mark.slow
-def test_widths_that_cannot_be_packed_are_named_and_nothing_is_left(dense_folder, some_text, tmp_path):
-    with pytest.raises(RecipeError, match="multiples of 32"):
+def test_what_its_kernels_cannot_run_is_not_kept(dense_folder, some_text, tmp_path):
+    with pytest.raises(RecipeError, match="cannot be run on this device.*GroupSize"):
         compress(dense_folder(hidden_size=48), "gptqmodel:group=16", tmp_path / "m", calibration=some_text)
     assert list(tmp_path.iterdir()) == []
 
@@ -54,7 +55,7 @@ def test_recipes_of_llm_compressor_are_not_for_gptqmodel():
 
 
 def test_what_is_missing_is_told_before_anything_is_loaded(dense_folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "gptqmodel", None)
+    monkeypatch.setitem(sys.modules, "gptqmodel", None)
     monkeypatch.setattr(compressing, "load", lambda *args, **kwargs: pytest.fail("loaded"))
     with pytest.raises(MissingExtraError, match=r"idp\[gptq\]"):
         compress(dense_folder(), "gptqmodel", tmp_path / "m")
