@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from idp.evaluate.tasks import EvalTask
+from idp.evaluate.tasks import EvalTask, packaged
 from idp.stats.gap import gap_recovered, gap_size
 from idp.stats.pairs import Paired, compare_all
 from idp.stats.resampling import Array, Interval, Items, bootstrap_means, interval_of, mean
@@ -111,7 +111,7 @@ def sets_of(
         return []
     known = {entry.column: entry for entry in tasks if entry.column in arms["dense"]}
     able = [name for name, entry in known.items() if _lower_end(arms["dense"][name]) > floor_of(entry)]
-    seen = [name for name in able if {name, known[name].name} & set(tuned_on)]
+    seen = [name for name in able if {name, known[name].name, _benchmark(name)} & set(tuned_on)]
     wanted = {"able": able, "able, tuned on": seen, "able, not tuned on": [name for name in able if name not in seen]}
     if not seen:
         wanted = {"able": able} if len(able) < len(known) else {}
@@ -120,6 +120,11 @@ def sets_of(
         for name, chosen in wanted.items()
         if chosen
     ]
+
+
+def _benchmark(name: str) -> str:
+    """The benchmark that a task is: of one that comes with its data, the one that these are drawn from."""
+    return packaged()[name].task if name in packaged() else name
 
 
 def floor_of(entry: EvalTask) -> float:

@@ -49,6 +49,13 @@ def test_a_group_was_tuned_on_if_one_of_its_tasks_was():
     assert names == [["group", "cloze"], ["group"], ["cloze"]]
 
 
+def test_a_task_that_comes_with_its_data_was_tuned_on_if_its_benchmark_was():
+    whole = {arm: {"mini_arc_easy": own["easy"], "cloze": own["cloze"]} for arm, own in FOUND.items()}
+    tasks = [entry("mini_arc_easy"), entry("cloze", chance=None)]
+    names = [each.tasks for each in sets_of(whole, tasks, ["arc_easy"], seed=0)]
+    assert names == [["mini_arc_easy", "cloze"], ["mini_arc_easy"], ["cloze"]]
+
+
 def test_without_a_difference_from_all_tasks_there_are_no_sets():
     able = {arm: {"easy": own["easy"]} for arm, own in FOUND.items()}
     assert sets_of(able, TASKS, [], seed=0) == []
