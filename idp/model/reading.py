@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,12 +64,12 @@ def loadable_config(spec: ModelSpec) -> PreTrainedConfig:
 
 @contextmanager
 def reading(spec: ModelSpec) -> Iterator[None]:
-    """Read a model's parts within it: without chatter, and of a GGUF file the head once for all of them.
+    """Read a model's parts within it: without chatter, fast, and of a GGUF file the head once for all of them.
 
     Raises:
         MissingExtraError: it is a GGUF file, and the package gguf is not installed.
     """
-    with quiet_progress():
+    with _uncollected(), quiet_progress():
         if spec.gguf is None:
             yield
             return
@@ -76,6 +78,22 @@ def reading(spec: ModelSpec) -> Iterator[None]:
 
         with quick_gguf():
             yield
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold back the garbage collector while transformers is imported: it would look at all of it again and again.
+
+    Not at later loads: then there may be a former model that it has to take away.
+    """
+    held = gc.isenabled() and "transformers.modeling_utils" not in sys.modules
+    if held:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
 
 
 def read_config(spec: ModelSpec) -> PreTrainedConfig:
